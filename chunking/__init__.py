@@ -1,0 +1,19 @@
+"""The contract on disk: what a store holds, how it is cut, and how it comes to exist only when it is complete.
+
+====================  =======================================================================
+module                idea
+====================  =======================================================================
+``schema``            the names, units and attributes of every variable; one `validate`
+``bins``              exact half-open bins of any rational width (pure)
+``counting``          spikes -> counts in one pass
+``layouts``           named chunk shapes, each with the access pattern that it serves
+``products``          one class a product: its arrays, its labels, its blocks
+``plan``              the records of a plan: stores, shapes, chunks, bytes; printable
+``planner``           pids x products -> a plan; refuses before any work
+``encode``            codecs, and the empty arrays of a new store
+``provenance``        sources, parameters and versions of a product; its build key
+``manifest``          every file of a store with size and checksum; `verify`
+``publish``           staging folder -> final path, in one rename
+``build``             runs a plan
+====================  =======================================================================
+"""

@@ -1,0 +1,119 @@
+"""Runs a plan: for every store labels, arrays, one task a region, manifest, publication."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+import zarr
+
+from chunking import encode
+from chunking.plan import Plan, Region, StorePlan
+from chunking.products import Product, parse_product
+from chunking.provenance import software
+from chunking.publish import publish, refuse_existing, staged
+from chunking.schema import validate
+from loaders.errors import BadArgument, InconsistentData, StoreError
+from loaders.records import Sorting
+from loaders.sorting import load_sorting
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a build stands: `done` of `total` tasks of one store; ``done == total`` means published."""
+
+    pid: str
+    product: str
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def run(plan: Plan, *, existing: str = "error", workers: int = 2, progress: OnProgress | None = None) -> list[Path]:
+    """Build every store of a plan. Parameters and errors are those of `cubes.build`."""
+    if existing not in ("error", "skip"):
+        raise BadArgument(f"existing: expected 'error' or 'skip', got {existing!r}")
+    if existing == "error":
+        refuse_existing(plan.root, [store.path for store in plan.stores])
+    report = progress or (lambda _: None)
+    built = []
+    for _, group in groupby(plan.stores, key=lambda store: store.pid):
+        todo = [store for store in group if not (plan.root / store.path).exists()]
+        if not todo:
+            continue
+        sorting = load_sorting(plan.catalog, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
+        for store in todo:
+            product = parse_product(store.product, plan.counts_layout)
+            built.append(_build_store(plan.root, store, product, sorting, workers, report))
+    return built
+
+
+def _build_store(
+    root: Path, plan: StorePlan, product: Product, sorting: Sorting, workers: int, report: OnProgress
+) -> Path:
+    arrays, regions = product.arrays(sorting)
+    if (arrays, regions) != (plan.arrays, plan.regions):
+        raise InconsistentData(f"pid {plan.pid}, product {plan.product}: the source has changed since the plan; plan again")
+    labels = product.labels(sorting)
+    total = len(regions) + 1
+    report(Progress(plan.pid, plan.product, 0, total))
+    with staged(root, plan.path) as folder:
+        encode.write_labels(folder, labels)
+        encode.create_arrays(folder, arrays)
+        group = encode.open_arrays(folder)
+
+        def task(region: Region) -> None:
+            write_region(group, product, sorting, plan, region)
+
+        for done in _run_tasks(task, regions, workers):
+            report(Progress(plan.pid, plan.product, done, total))
+        encode.consolidate(folder)
+        _check(folder)
+        publish(folder, root / plan.path, _facts(labels.attrs["build_key"], plan, sorting))
+    report(Progress(plan.pid, plan.product, total, total))
+    return root / plan.path
+
+
+def _run_tasks(task: Callable[[Region], None], regions: Sequence[Region], workers: int) -> Iterator[int]:
+    """Run the tasks on threads and yield how many are done; an error or Ctrl-C drops those that have not begun."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for done, future in enumerate(as_completed([pool.submit(task, region) for region in regions]), start=1):
+            future.result()
+            yield done
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def write_region(group: zarr.Group, product: Product, sorting: Sorting, plan: StorePlan, region: Region) -> None:
+    """One task: make the blocks of one region and write their chunks, whole."""
+    selection = tuple(slice(start, stop) for start, stop in region)
+    for name, block in product.blocks(sorting, plan.arrays, region).items():
+        array = group[name]
+        if not isinstance(array, zarr.Array):
+            raise StoreError(f"pid {plan.pid}, product {plan.product}: {name} is no array")
+        array[selection] = block
+
+
+def _check(folder: Path) -> None:
+    import xarray as xr
+
+    with xr.open_zarr(folder, chunks=None) as ds:
+        validate(ds)
+
+
+def _facts(build_key: str, plan: StorePlan, sorting: Sorting) -> dict[str, object]:
+    return {
+        "pid": plan.pid,
+        "product": plan.product,
+        "build_key": build_key,
+        "built": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": software(),
+        "sources": [asdict(source) for source in sorting.sources],
+    }

@@ -1,0 +1,50 @@
+"""Named chunk shapes. `benchmarks/` compares them; the default is the one that serves most uses well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loaders.errors import PlanRefused
+
+
+@dataclass(frozen=True, slots=True)
+class CountsLayout:
+    """How a ``counts(unit, time)`` array is cut.
+
+    Attributes
+    ----------
+    name : str
+    serves : str
+        The access pattern that it is made for.
+    units, bins : int
+        Shape of one chunk; the array may be smaller.
+    units_per_task : int or None
+        Units that one writing task holds at once; None for all of them.
+    """
+
+    name: str
+    serves: str
+    units: int
+    bins: int
+    units_per_task: int | None = None
+
+
+COUNTS_LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        CountsLayout("balanced", "single units over the session and all units around events alike", 100, 60_000),
+        CountsLayout("by-unit", "few units over the whole session", 10, 4_000_000, units_per_task=10),
+        CountsLayout("by-time", "all units in short windows", 10_000, 5_000),
+    )
+}
+
+SPIKES_PER_CHUNK = 500_000
+"""Spikes in one chunk of the ragged arrays: 4 MB of float64, read whole for any unit in it."""
+
+
+def counts_layout(name: str) -> CountsLayout:
+    """The layout `name`; raises PlanRefused with the ones that exist."""
+    if name not in COUNTS_LAYOUTS:
+        known = "; ".join(f"{layout.name} ({layout.serves})" for layout in COUNTS_LAYOUTS.values())
+        raise PlanRefused(f"counts layout {name!r}: does not exist; layouts that exist: {known}")
+    return COUNTS_LAYOUTS[name]

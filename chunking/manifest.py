@@ -1,0 +1,127 @@
+"""The list of all files of a store with size and checksum: what makes a lost or changed chunk visible.
+
+A missing chunk reads as zeros in Zarr, without an error. The manifest, written last, is therefore what says that a
+store is complete; it lies in the store as ``manifest.json``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from loaders.errors import StoreError
+
+MANIFEST = "manifest.json"
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a store: the file and what about it."""
+
+    key: str
+    what: str
+
+
+def crc32c(path: Path) -> str:
+    """CRC-32C of a file as eight hexadecimal digits."""
+    value = 0
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK_BYTES):
+            value = google_crc32c.extend(value, block)
+    return f"{value:08x}"
+
+
+def store_files(store: Path) -> dict[str, Path]:
+    """All files of a store but the manifest, by their path within it."""
+    files = {path.relative_to(store).as_posix(): path for path in store.rglob("*") if path.is_file()}
+    files.pop(MANIFEST, None)
+    return dict(sorted(files.items()))
+
+
+def make_manifest(store: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of a finished store; `facts` (provenance, times) go in beside the files."""
+    files = {key: {"bytes": path.stat().st_size, "crc32c": crc32c(path)} for key, path in store_files(store).items()}
+    return {"manifest_version": 1, **facts, "files": files}
+
+
+def read_manifest(store: Path) -> dict[str, Any]:
+    """Read the manifest of a store.
+
+    Raises
+    ------
+    StoreError
+        If `store` is no folder, has no manifest, or one that cannot be read.
+    """
+    if not store.is_dir():
+        raise StoreError(f"store {store}: does not exist")
+    path = store / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+            raise ValueError("it lists no files")
+    except FileNotFoundError as error:
+        raise StoreError(f"store {store}: has no {MANIFEST}, so it was not built by ibl-cubes or not finished") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"store {store}: its {MANIFEST} cannot be read ({error}); build the store again") from error
+    return manifest
+
+
+def verify_store(store: Path, *, quick: bool = False) -> list[Problem]:
+    """Compare a store with its manifest.
+
+    Parameters
+    ----------
+    store : Path
+    quick : bool
+        Only names and sizes; otherwise every byte is read and its checksum compared.
+
+    Returns
+    -------
+    list of Problem
+        Empty if the store is complete and unchanged.
+
+    Raises
+    ------
+    StoreError
+        If there is no readable manifest.
+    """
+    listed = read_manifest(store)["files"]
+    found = store_files(store)
+    problems = [Problem(key, "missing") for key in sorted(set(listed) - set(found))]
+    problems += [Problem(key, "not in the manifest") for key in sorted(set(found) - set(listed))]
+    problems += [Problem(key, "chunk missing, and not in the manifest") for key in _lost_chunks(store, listed)]
+    for key in sorted(set(listed) & set(found)):
+        size = found[key].stat().st_size
+        if size != listed[key]["bytes"]:
+            problems.append(Problem(key, f"{size} bytes, expected {listed[key]['bytes']}"))
+        elif not quick and (value := crc32c(found[key])) != listed[key]["crc32c"]:
+            problems.append(Problem(key, f"crc32c {value}, expected {listed[key]['crc32c']}"))
+    return problems
+
+
+def _lost_chunks(store: Path, listed: Mapping[str, Any]) -> list[str]:
+    """Chunks that the shapes in the array metadata demand and the manifest does not list."""
+    return [
+        key
+        for name in sorted(path.parent.name for path in store.glob("*/zarr.json"))
+        for key in _chunk_keys(store, name)
+        if key not in listed
+    ]
+
+
+def _chunk_keys(store: Path, name: str) -> list[str]:
+    try:
+        metadata = json.loads((store / name / "zarr.json").read_text())
+        chunk = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+        counts = [ceil(size / step) for size, step in zip(metadata["shape"], chunk, strict=True)]
+    except (ValueError, KeyError, TypeError):
+        return []  # damaged metadata; its checksum tells
+    return ["/".join([name, "c", *map(str, index)]) for index in itertools.product(*map(range, counts))]

@@ -1,0 +1,145 @@
+"""What a build would do, as plain records that can be printed: stores, shapes, chunks, bytes, tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loaders.records import Catalog
+
+Region = tuple[tuple[int, int], ...]
+"""Start and stop along every dimension of an array."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayPlan:
+    """One large array of a store."""
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    chunks: tuple[int, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Size without compression."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def n_chunks(self) -> int:
+        return prod(ceil(size / chunk) for size, chunk in zip(self.shape, self.chunks, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlan:
+    """One store: one product of one insertion.
+
+    Attributes
+    ----------
+    pid, product : str
+    path : str
+        Relative to the root of the plan, with ``/``.
+    arrays : tuple of ArrayPlan
+        Its large arrays; labels are small and not listed.
+    regions : tuple of Region
+        What each task writes: whole chunks of all arrays, no chunk twice.
+    task_bytes : int
+        Largest uncompressed block that a task holds.
+    exists : bool
+        Whether a store is there already.
+    """
+
+    pid: str
+    product: str
+    path: str
+    sorter: str
+    revision: str
+    arrays: tuple[ArrayPlan, ...]
+    regions: tuple[Region, ...]
+    task_bytes: int
+    exists: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its large arrays without compression."""
+        return sum(array.nbytes for array in self.arrays)
+
+    @property
+    def n_chunks(self) -> int:
+        return sum(array.n_chunks for array in self.arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that `cubes.build` needs; print it to see what would be done.
+
+    Attributes
+    ----------
+    root : Path
+        Folder of the stores.
+    stores : tuple of StorePlan
+    counts_layout : str
+    catalog : Catalog
+        The source; not part of the JSON form.
+    """
+
+    root: Path
+    stores: tuple[StorePlan, ...]
+    counts_layout: str
+    catalog: Catalog = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain JSON types, with the sums that a program wants to know."""
+        stores = [
+            asdict(store) | {"bytes": store.nbytes, "chunks": store.n_chunks, "tasks": len(store.regions)}
+            for store in self.stores
+        ]
+        for store in stores:
+            del store["regions"]
+        return {"root": str(self.root), "counts_layout": self.counts_layout, "stores": stores}
+
+    def __str__(self) -> str:
+        rows = [("pid", "product", "array", "dtype", "chunk", "chunks", "bytes")]
+        for store in self.stores:
+            product = store.product + (" (exists)" if store.exists else "")
+            rows += [(store.pid, product, *_describe(array)) for array in store.arrays]
+            if not store.arrays:
+                rows.append((store.pid, product, "labels only", "", "", "", ""))
+        return f"{_table(rows)}\n{self._summary()}"
+
+    def _summary(self) -> str:
+        tasks = sum(len(store.regions) for store in self.stores)
+        chunks = sum(store.n_chunks for store in self.stores)
+        size = sum(store.nbytes for store in self.stores)
+        memory = max((store.task_bytes for store in self.stores), default=0)
+        return (
+            f"{len(self.stores)} stores in {self.root}: {tasks} tasks, {chunks} chunks, {human_bytes(size)} before "
+            f"compression; a task holds up to {human_bytes(memory)}"
+        )
+
+
+def _describe(array: ArrayPlan) -> tuple[str, str, str, str, str]:
+    sizes = ", ".join(f"{dim} {size:,}" for dim, size in zip(array.dims, array.shape, strict=True))
+    chunk = " x ".join(f"{size:,}" for size in array.chunks)
+    return f"{array.name} ({sizes})", array.dtype, chunk, f"{array.n_chunks:,}", human_bytes(array.nbytes)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def human_bytes(size: float) -> str:
+    """Bytes in decimal units: ``12.3 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,76 @@
+"""Where a product comes from: attributes that go into the store, and the key that says whether it is up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from chunking.schema import CONVENTIONS, SCHEMA_VERSION
+from loaders.records import Sorting
+
+
+def attributes(sorting: Sorting, product: str, title: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a store: identity, what was noticed, and every source file by path, size and hash.
+
+    The same inputs give the same attributes, whatever the source they came through and whenever they were built:
+    times and dataset ids are in the manifest only.
+    """
+    insertion = sorting.insertion
+    times = sorting.spikes.times
+    span = {"first_spike_s": float(times[0]), "last_spike_s": float(times[-1])} if len(times) else {}
+    return {
+        "Conventions": CONVENTIONS,
+        "title": title,
+        "product": product,
+        "pid": insertion.pid,
+        "eid": insertion.eid,
+        "probe": insertion.probe,
+        "lab": insertion.lab,
+        "subject": insertion.subject,
+        "date": insertion.date,
+        "number": insertion.number,
+        "probe_model": insertion.model,
+        "sorter": sorting.sorter,
+        "revision": sorting.revision,
+        "collection": sorting.collection,
+        "histology": sorting.channels.histology,
+        "n_spikes": len(times),
+        **span,
+        "notes": "\n".join(sorting.notes),
+        "parameters": to_json(parameters),
+        "sources": to_json(_sources(sorting)),
+        "build_key": build_key(sorting, product, parameters),
+        "ibl_cubes_version": version("ibl-cubes"),
+    }
+
+
+def build_key(sorting: Sorting, product: str, parameters: Mapping[str, Any]) -> str:
+    """Hash of all that determines the bytes of a product: sources, parameters, schema and version."""
+    inputs = {
+        "sources": _sources(sorting),
+        "product": product,
+        "parameters": parameters,
+        "schema": SCHEMA_VERSION,
+        "version": version("ibl-cubes"),
+    }
+    return hashlib.blake2b(to_json(inputs).encode(), digest_size=16).hexdigest()
+
+
+def software() -> dict[str, str]:
+    """Versions of what wrote a store, for its manifest."""
+    return {name: version(name) for name in ("ibl-cubes", "zarr", "numcodecs", "numpy", "xarray")}
+
+
+def to_json(value: object) -> str:
+    """Strict JSON: sorted keys, no NaN."""
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def _sources(sorting: Sorting) -> list[dict[str, Any]]:
+    files = sorted(sorting.sources, key=lambda file: file.rel_path)
+    return [
+        {"path": file.rel_path, "revision": file.revision, "bytes": file.size, "md5": file.md5} for file in files
+    ]

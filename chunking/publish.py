@@ -1,0 +1,92 @@
+"""A store is built in ``<root>/.staging`` and renamed: its final path exists only if it is complete.
+
+Everything is written to disk (fsync) before the rename, because a file system may otherwise keep the rename and lose
+the data in a power cut.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from chunking.manifest import MANIFEST, make_manifest, store_files, verify_store
+from loaders.errors import StoreError
+
+STAGING = ".staging"
+
+
+@contextmanager
+def staged(root: Path, path: str) -> Iterator[Path]:
+    """A new staging folder for the store ``root / path``; removed at the end, whatever happens.
+
+    Raises
+    ------
+    StoreError
+        If the store exists already, or `root` cannot be written to.
+    """
+    refuse_existing(root, [path])
+    folder = root / STAGING / f"{path.replace('/', '.')}.{uuid.uuid4().hex[:12]}"
+    try:
+        folder.mkdir(parents=True)
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"root {root}: cannot be written to ({error}); choose another folder") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # other builds may be using it
+            folder.parent.rmdir()
+        with suppress(OSError):  # only if nothing was published there
+            (root / path).parent.rmdir()
+
+
+def refuse_existing(root: Path, paths: list[str]) -> None:
+    """Raise StoreError if one of the stores is there already."""
+    existing = [path for path in paths if (root / path).exists()]
+    if existing:
+        raise StoreError(
+            f"root {root}: {len(existing)} of {len(paths)} stores exist already and are never overwritten: "
+            f"{', '.join(existing[:4])}{' ...' if len(existing) > 4 else ''}; remove them, choose another root, "
+            "or skip what exists"
+        )
+
+
+def publish(store: Path, final: Path, facts: Mapping[str, Any]) -> None:
+    """Seal a finished store with its manifest, verify it, and rename it to its final path.
+
+    Raises
+    ------
+    StoreError
+        If a chunk is missing or differs, or `final` exists.
+    """
+    for path in store_files(store).values():
+        _fsync(path)
+    manifest = store / MANIFEST
+    manifest.write_text(json.dumps(make_manifest(store, facts), sort_keys=True, indent=1, allow_nan=False))
+    _fsync(manifest)
+    problems = verify_store(store)
+    if problems:
+        listed = "; ".join(f"{problem.key}: {problem.what}" for problem in problems[:4])
+        raise StoreError(f"store {final}: {len(problems)} files are not as written ({listed}); nothing was published")
+    for folder in [store, *(path for path in store.rglob("*") if path.is_dir())]:
+        _fsync(folder)
+    try:
+        os.rename(store, final)
+    except OSError as error:
+        raise StoreError(f"store {final}: cannot be published ({error})") from error
+    _fsync(final.parent)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,201 @@
+"""The names on disk: every variable of a store with its dimensions, units and meaning, and one `validate`.
+
+Names and units follow the IBL where it has a name. The unit of time is ``"s"``, never ``"seconds"``, which some
+versions of xarray turn into timedelta64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from chunking.bins import BinGrid
+from loaders.errors import StoreError
+from loaders.records import Channels, Insertion, Locations, Units
+
+SCHEMA_VERSION = 1
+CONVENTIONS = f"ACDD-1.3 ibl-cubes-{SCHEMA_VERSION}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable of the schema: accepted dtype kinds (as in numpy, ``T`` for text) and attributes."""
+
+    dims: tuple[str, ...]
+    kinds: str
+    long_name: str
+    units: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        units = {} if self.units is None else {"units": self.units}
+        return {"long_name": self.long_name, **units, **self.extra}
+
+
+def _locations(dim: str) -> dict[str, Variable]:
+    dims = (dim,)
+    ibl = {"reference_frame": "IBL: origin bregma, right, anterior and dorsal positive"}
+    ccf = {"reference_frame": "Allen CCFv3: origin at the anterior, dorsal, left corner"}
+    level = "brain region at the level of the {} atlas; void if unknown or outside the brain"
+    return {
+        "acronym_allen": Variable(dims, "T", level.format("Allen")),
+        "acronym_beryl": Variable(dims, "T", level.format("Beryl")),
+        "acronym_cosmos": Variable(dims, "T", level.format("Cosmos")),
+        "acronym_swanson": Variable(dims, "T", level.format("Swanson")),
+        "atlas_id": Variable(dims, "i", "Allen structure id as recorded; 0 is void"),
+        "hemisphere": Variable(dims, "T", "left, right or unknown, from the sign of x"),
+        "x": Variable(dims, "f", "medio-lateral position", "m", ibl),
+        "y": Variable(dims, "f", "antero-posterior position", "m", ibl),
+        "z": Variable(dims, "f", "dorso-ventral position", "m", ibl),
+        "ccf_ap": Variable(dims, "f", "antero-posterior position", "um", ccf),
+        "ccf_dv": Variable(dims, "f", "dorso-ventral position", "um", ccf),
+        "ccf_ml": Variable(dims, "f", "medio-lateral position", "um", ccf),
+    }
+
+
+UNIT = {
+    "unit": Variable(("unit",), "i", "cluster id within this sorting"),
+    "uuid": Variable(("unit",), "T", "universal id of the unit; empty if there is none"),
+    "pid": Variable(("unit",), "T", "id of the probe insertion"),
+    **_locations("unit"),
+    "depth_um": Variable(("unit",), "f", "depth of the unit on the probe, from the tip", "um"),
+    "lateral_um": Variable(("unit",), "f", "position across the probe of the unit's channel", "um"),
+    "channel": Variable(("unit",), "i", "channel of the unit's largest waveform, row in the channel table"),
+    "label": Variable(("unit",), "f", "fraction of the IBL quality criteria that pass; NaN without metrics", "1"),
+    "good": Variable(
+        ("unit",),
+        "b",
+        "all IBL quality criteria pass (label == 1); false without metrics",
+        extra={"criteria": "amp_median > 50 uV, noise_cutoff < 5, sliding refractory period violation passes"},
+    ),
+}
+
+CHANNEL = {
+    "channel": Variable(("channel",), "i", "row in the channel table of the sorting"),
+    "raw_ind": Variable(("channel",), "i", "row in the raw voltage file"),
+    "lateral_um": Variable(("channel",), "f", "position across the probe", "um"),
+    "axial_um": Variable(("channel",), "f", "position along the probe, from the tip", "um"),
+    **_locations("channel"),
+}
+
+TIME = Variable(
+    ("time",), "f", "bin centre", "s", {"axis": "T", "clock": "session", "interval": "half-open: edge(k) <= t < edge(k+1)"}
+)
+COUNTS = Variable(("unit", "time"), "u", "number of spikes in the bin", "1", {"cell_methods": "time: sum"})
+
+SPIKE = {
+    "spike_time": Variable(("spike",), "f", "time of the spike", "s", {"clock": "session"}),
+    "spike_amp": Variable(("spike",), "f", "amplitude of the spike", "V"),
+    "spike_depth": Variable(("spike",), "f", "depth of the spike on the probe, from the tip", "um"),
+}
+RAGGED = {
+    "row_size": Variable(("unit",), "i", "number of spikes of the unit", "1", {"sample_dimension": "spike"}),
+    "row_start": Variable(("unit",), "i", "position of the unit's first spike along the dimension spike", "1"),
+}
+
+METRIC_UNITS = {
+    "amp_max": "V", "amp_min": "V", "amp_median": "V", "amp_std_dB": "dB", "drift": "um", "firing_rate": "Hz",
+    "spike_count": "1", "contamination": "1", "contamination_alt": "1", "missed_spikes_est": "1", "noise_cutoff": "1",
+    "presence_ratio": "1", "presence_ratio_std": "1", "slidingRP_viol": "1",
+}  # fmt: skip
+
+
+def unit_coordinates(insertion: Insertion, units: Units, channels: Channels) -> dict[str, xr.Variable]:
+    """All coordinates of the dimension ``unit``, quality metrics included."""
+    data: dict[str, NDArray[Any]] = {
+        "unit": np.arange(len(units), dtype=np.int64),
+        "uuid": units.uuid,
+        "pid": np.full(len(units), insertion.pid, dtype=object),
+        "depth_um": units.depth_um,
+        "lateral_um": channels.lateral_um[units.channel],
+        "channel": units.channel,
+        "label": units.label,
+        "good": units.good,
+    }
+    data |= {name: values[units.channel] for name, values in location_arrays(channels.locations).items()}
+    coordinates = {name: xr.Variable(v.dims, data[name], v.attrs) for name, v in UNIT.items()}
+    for name, values in units.metrics.items():
+        if name != "label":
+            ours = f"metric_{name}" if name in UNIT else name
+            coordinates[ours] = xr.Variable("unit", values, _metric_attrs(name))
+    return coordinates
+
+
+def channel_variables(channels: Channels) -> dict[str, xr.Variable]:
+    """Geometry and place of every channel."""
+    data: dict[str, NDArray[Any]] = {
+        "channel": np.arange(len(channels), dtype=np.int64),
+        "raw_ind": channels.raw_ind,
+        "lateral_um": channels.lateral_um,
+        "axial_um": channels.axial_um,
+        **location_arrays(channels.locations),
+    }
+    return {name: xr.Variable(v.dims, data[name], v.attrs) for name, v in CHANNEL.items()}
+
+
+def time_coordinate(grid: BinGrid) -> xr.Variable:
+    """Bin centres with the exact grid in the attributes."""
+    exact = {
+        "t0": float(grid.edges(0, 0)[0]),
+        "bin_width": float(grid.width),
+        "bin_width_exact": str(grid.width),
+        "first_bin": grid.first,
+    }
+    return xr.Variable(TIME.dims, grid.centres(), TIME.attrs | exact)
+
+
+def location_arrays(locations: Locations) -> dict[str, NDArray[Any]]:
+    """The arrays of a `Locations` record by schema name."""
+    return {name: getattr(locations, name) for name in _locations("")}
+
+
+def _metric_attrs(name: str) -> dict[str, Any]:
+    units = {"units": METRIC_UNITS[name]} if name in METRIC_UNITS else {}
+    return {"long_name": name.replace("_", " "), "source": f"clusters.metrics {name}", **units}
+
+
+def validate(ds: xr.Dataset) -> None:
+    """Check that a dataset is what its attribute ``product`` promises.
+
+    Raises
+    ------
+    StoreError
+        With everything that is missing or different.
+    """
+    product = str(ds.attrs.get("product", ""))
+    problems = [f"variable {name} is missing" for name in sorted(set(expected(product)) - set(ds.variables))]
+    for name, variable in sorted(expected(product).items()):
+        if name not in ds.variables:
+            continue
+        found = ds.variables[name]
+        if found.dims != variable.dims:
+            problems.append(f"{name} has dimensions {found.dims}, expected {variable.dims}")
+        elif _kind(found.dtype) not in variable.kinds:
+            problems.append(f"{name} has dtype {found.dtype}, expected kind {variable.kinds}")
+        elif variable.units is not None and found.attrs.get("units") != variable.units:
+            problems.append(f"{name} has units {found.attrs.get('units')!r}, expected {variable.units!r}")
+    if problems:
+        raise StoreError(f"not a valid product {product!r}: {'; '.join(problems)}")
+
+
+def expected(product: str) -> dict[str, Variable]:
+    """The variables that a product must have."""
+    kind = product.split("_")[0]
+    if kind == "counts":
+        return UNIT | {"time": TIME, "counts": COUNTS}
+    if kind == "spikes":
+        return UNIT | SPIKE | RAGGED
+    if kind == "channels":
+        return CHANNEL
+    raise StoreError(f"attribute 'product': expected spikes, channels or counts_<width>, got {product!r}")
+
+
+def _kind(dtype: Any) -> str:
+    kind = getattr(dtype, "kind", "O")
+    return "T" if kind in "OTU" else str(kind)

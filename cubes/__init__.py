@@ -1,0 +1,108 @@
+"""Labelled data cubes of Neuropixels recordings.
+
+>>> import cubes
+>>> source = cubes.source("one", "path/to/ONE")  # doctest: +SKIP
+>>> plan = cubes.plan(source, [pid], root="my-cubes")  # doctest: +SKIP
+>>> cubes.build(plan)  # doctest: +SKIP
+>>> tree = cubes.open("my-cubes", pid)  # doctest: +SKIP
+
+Everything is imported when it is first used: ``import cubes`` itself loads neither xarray nor zarr, dask or ONE.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chunking.plan import Plan
+    from cubes.binning import bin
+    from cubes.building import build, plan
+    from cubes.opening import open
+    from cubes.selecting import select
+    from cubes.sources import source, write_sample
+    from cubes.stores import info, ls, verify
+    from loaders.errors import (
+        BadArgument,
+        CorruptData,
+        CubesError,
+        InconsistentData,
+        NotFound,
+        PlanRefused,
+        SourceUnavailable,
+        StoreError,
+    )
+
+_HOME = {
+    "Plan": "chunking.plan",
+    "bin": "cubes.binning",
+    "build": "cubes.building",
+    "info": "cubes.stores",
+    "ls": "cubes.stores",
+    "open": "cubes.opening",
+    "plan": "cubes.building",
+    "select": "cubes.selecting",
+    "source": "cubes.sources",
+    "verify": "cubes.stores",
+    "write_sample": "cubes.sources",
+    "BadArgument": "loaders.errors",
+    "CorruptData": "loaders.errors",
+    "CubesError": "loaders.errors",
+    "InconsistentData": "loaders.errors",
+    "NotFound": "loaders.errors",
+    "PlanRefused": "loaders.errors",
+    "SourceUnavailable": "loaders.errors",
+    "StoreError": "loaders.errors",
+}
+
+__all__ = [  # noqa: RUF022  what one uses first comes first
+    "source",
+    "plan",
+    "build",
+    "open",
+    "bin",
+    "select",
+    "ls",
+    "info",
+    "verify",
+    "write_sample",
+    "Plan",
+    "CubesError",
+    "BadArgument",
+    "CorruptData",
+    "InconsistentData",
+    "NotFound",
+    "PlanRefused",
+    "SourceUnavailable",
+    "StoreError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cubes' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _check_siblings() -> None:
+    """Refuse to run with somebody else's ``loaders`` or ``chunking``, such as a script of that name beside the user's."""
+    home = Path(__file__).resolve().parent.parent
+    for name in ("loaders", "chunking"):
+        found = importlib.util.find_spec(name)
+        where = Path(found.origin).resolve() if found is not None and found.origin is not None else None
+        if where != home / name / "__init__.py":
+            raise ImportError(
+                f"cubes needs its own package '{name}' from {home / name}, but Python finds "
+                f"{where or 'none'} first; rename that file or folder, or start Python elsewhere"
+            )
+
+
+_check_siblings()

@@ -1,0 +1,108 @@
+"""Planning and building cubes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from chunking.build import Progress, run
+from chunking.plan import Plan
+from chunking.planner import make_plan
+from loaders.records import Catalog
+
+DEFAULT_PRODUCTS = ("spikes", "channels", "counts_20ms")
+
+
+def plan(
+    source: Catalog,
+    pids: Iterable[str],
+    products: Iterable[str] = DEFAULT_PRODUCTS,
+    *,
+    root: str | Path,
+    sorter: str | None = None,
+    revision: str | None = None,
+    counts_layout: str = "balanced",
+) -> Plan:
+    """Plan the stores of some insertions, and refuse what cannot be built. Writes nothing.
+
+    Parameters
+    ----------
+    source : Catalog
+        From `cubes.source`.
+    pids : iterable of str
+        Probe insertions.
+    products : iterable of str
+        ``spikes`` (every spike), ``channels`` (the recording sites) and ``counts_<width>`` of any width, such as
+        ``counts_1ms``, ``counts_20ms`` or ``counts_1_3s``.
+    root : path
+        Folder of the stores; the store of a product is ``<root>/insertions/<pid>/<product>.zarr``.
+    sorter, revision : str, optional
+        Exact choice of the spike sorting. Without them the sorting that IBL calls default.
+    counts_layout : str
+        How ``counts`` is cut into chunks: ``balanced``, ``by-unit`` or ``by-time``.
+
+    Returns
+    -------
+    Plan
+        Print it to see stores, shapes, chunks and bytes.
+
+    Raises
+    ------
+    NotFound
+        If a pid, sorter or revision does not exist; the message lists what does.
+    CorruptData, InconsistentData
+        If a source file is damaged, or files contradict each other.
+    PlanRefused
+        If a product or layout does not exist, or a bin width cannot be used.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> source = cubes.source("sample", "sample")  # doctest: +SKIP
+    >>> print(cubes.plan(source, [pid], ["counts_20ms"], root="my-cubes"))  # doctest: +SKIP
+    """
+    return make_plan(
+        source,
+        pids,
+        products,
+        Path(root),
+        sorter=sorter,
+        revision=revision,
+        counts_layout=counts_layout,
+    )
+
+
+def build(
+    plan: Plan, *, existing: str = "error", workers: int = 2, progress: Callable[[Progress], None] | None = None
+) -> list[Path]:
+    """Build every store of a plan. A store appears under its final path only when it is complete and verified.
+
+    Parameters
+    ----------
+    plan : Plan
+        From `cubes.plan`.
+    existing : {"error", "skip"}
+        What to do with stores that are there already; they are never overwritten.
+    workers : int
+        Threads. Memory is about the source files that are touched plus ``workers`` times the bytes of a task.
+    progress : callable, optional
+        Called with a `Progress` after every task.
+
+    Returns
+    -------
+    list of Path
+        The stores that were built.
+
+    Raises
+    ------
+    StoreError
+        If a store exists (with ``existing="error"``), or the root cannot be written to.
+    InconsistentData
+        If the source changed since the plan was made.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> cubes.build(plan)  # doctest: +SKIP
+    """
+    return run(plan, existing=existing, workers=workers, progress=progress)

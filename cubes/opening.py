@@ -1,0 +1,81 @@
+"""Opening the stores of an insertion together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from chunking.manifest import read_manifest
+from chunking.schema import validate
+from loaders.alf_paths import known_pids
+from loaders.errors import NotFound
+
+IDENTITY = ("pid", "eid", "probe", "lab", "subject", "date", "number", "probe_model")
+
+
+def open(root: str | Path, pid: str, *, chunks: Mapping[str, int] | str | None = "native") -> xr.DataTree:
+    """Open all products of one insertion, with coordinates in memory and data lazy.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the stores.
+    pid : str
+        Probe insertion.
+    chunks : mapping, "auto", "native" or None
+        Chunks of the dask arrays; ``"native"`` are those of the store, None means lazy arrays without dask.
+
+    Returns
+    -------
+    DataTree
+        One child a product, such as ``tree["counts_20ms"]``; the root has the attributes of the insertion.
+
+    Raises
+    ------
+    NotFound
+        If there is no such root or insertion; the message lists those that exist.
+    StoreError
+        If a store has no manifest, or is not what its attributes promise.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> tree = cubes.open("my-cubes", pid)  # doctest: +SKIP
+    >>> counts = tree["counts_20ms"].counts  # doctest: +SKIP
+    >>> counts.sel(unit=counts.good & (counts.acronym_cosmos == "TH"))  # doctest: +SKIP
+    """
+    folder = insertion_folder(Path(root), pid)
+    stores = sorted(folder.glob("*.zarr"))
+    products = {store.stem: open_store(store, chunks) for store in stores}
+    if not products:
+        raise NotFound(f"pid {pid!r}: {folder} holds no store")
+    first = next(iter(products.values()))
+    attrs = {name: first.attrs[name] for name in IDENTITY}
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **products}, name=pid)
+
+
+def open_store(store: Path, chunks: Mapping[str, int] | str | None = "native") -> xr.Dataset:
+    """Open one store, checked against the schema, with its coordinates loaded."""
+    read_manifest(store)
+    ds = xr.open_zarr(store, chunks={} if chunks == "native" else chunks)
+    validate(ds)
+    return ds.assign_coords({name: _loaded(coordinate) for name, coordinate in ds.coords.items()})
+
+
+def insertion_folder(root: Path, pid: str) -> Path:
+    """Folder of an insertion; raises NotFound with those that exist."""
+    insertions = root / "insertions"
+    folder = insertions / pid
+    if not insertions.is_dir():
+        raise NotFound(f"root {root}: holds no cubes (there is no folder {insertions})")
+    if not folder.is_dir() or folder.parent != insertions:
+        existing = (path.name for path in insertions.iterdir() if path.is_dir())
+        raise NotFound(f"pid {pid!r}: not in {root}, which has {known_pids(existing)}")
+    return folder
+
+
+def _loaded(coordinate: xr.DataArray) -> Any:
+    return coordinate.variable.load()

@@ -1,0 +1,36 @@
+"""The parts of ALF paths, and lists of pids for messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from loaders.records import DatasetRecord
+
+_SHOWN = 8
+
+
+def split_alf_path(session_path: Path) -> tuple[str, str, str, int]:
+    """``lab, subject, date, number`` of ``.../lab/Subjects/subject/YYYY-MM-DD/NNN``; empty where the path differs."""
+    pattern = r"(?:([^/]+)/Subjects/)?([^/]+)/(\d{4}-\d\d-\d\d)/(\d{1,3})"
+    match = re.search(rf"(?:^|/){pattern}$", session_path.absolute().as_posix())
+    if match is None:
+        return "", "", "", 0
+    return match[1] or "", match[2], match[3], int(match[4])
+
+
+def known_pids(pids: Iterable[str]) -> str:
+    """The pids that exist, for a message: the first few and how many more."""
+    names = sorted(pids)
+    shown = ", ".join(names[:_SHOWN]) or "none"
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+
+
+def record_of(session_path: Path, rel_path: str, **facts: Any) -> DatasetRecord:
+    """The record of one file, its collection and revision taken from the path."""
+    *folders, name = PurePosixPath(rel_path).parts
+    revision = next((part.strip("#") for part in folders if part.startswith("#")), "")
+    collection = "/".join(part for part in folders if not part.startswith("#"))
+    return DatasetRecord(rel_path, collection, revision, name, session_path / rel_path, **facts)

@@ -1,0 +1,111 @@
+"""A catalog over a ONE cache folder on this machine, offline, through the real ONE client.
+
+The plain ``One`` client in local mode is used, not ``OneAlyx``: the latter writes settings and folders into the
+user's home. ``One`` has no ``pid2eid``, so pids are looked up in the ``insertions`` table of the cache.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from loaders.errors import CorruptData, NotFound
+from loaders.alf_paths import known_pids, record_of, split_alf_path
+from loaders.readers import read_table
+from loaders.records import DatasetRecord, Insertion
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from one.api import One
+
+
+class OneCatalog:
+    """What a ONE cache holds.
+
+    Parameters
+    ----------
+    one : one.api.One
+        A client whose tables hold the sessions and datasets.
+    insertions : DataFrame
+        Index ``(eid, id)`` with ``id`` the pid; column ``name``, optionally ``model``.
+    """
+
+    def __init__(self, one: One, insertions: pd.DataFrame) -> None:
+        self._one = one
+        self._insertions = {
+            str(pid): (str(eid), str(row["name"]), str(row.get("model", "") or ""))
+            for (eid, pid), row in zip(insertions.index.tolist(), insertions.to_dict("records"), strict=True)
+        }
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> OneCatalog:
+        """Open a ONE cache folder, the one with ``sessions.pqt``, ``datasets.pqt`` and ``insertions.pqt``.
+
+        Raises
+        ------
+        NotFound
+            If the folder or one of its tables does not exist.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise NotFound(f"source folder {folder}: does not exist")
+        for table in ("sessions.pqt", "datasets.pqt", "insertions.pqt"):
+            if not (folder / table).is_file():
+                raise NotFound(
+                    f"source folder {folder}: expected a ONE cache with a table {table}, which is not there; "
+                    "for a session folder without tables use the source 'folder'"
+                )
+        insertions = read_table(folder / "insertions.pqt")
+        if "name" not in insertions.columns or insertions.index.nlevels != 2:
+            raise CorruptData(f"{folder / 'insertions.pqt'}: expected an index (eid, id) and a column 'name'")
+        for table in ("sessions.pqt", "datasets.pqt"):  # ONE itself reads a broken table with an obscure error
+            read_table(folder / table)
+        from one.api import One
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ONE warns about tables that it has no use for
+            return cls(One(cache_dir=folder, mode="local"), insertions)
+
+    def insertions(self) -> list[Insertion]:
+        """All insertions, sorted by subject, date, number and probe."""
+        found = [self.insertion(pid) for pid in self._insertions]
+        return sorted(found, key=lambda i: (i.subject, i.date, i.number, i.probe))
+
+    def insertion(self, pid: str) -> Insertion:
+        """The insertion `pid`; raises NotFound with the ones that exist."""
+        if pid not in self._insertions:
+            raise NotFound(f"pid {pid!r}: unknown to this source, which has {known_pids(self._insertions)}")
+        eid, probe, model = self._insertions[pid]
+        lab, subject, date, number = split_alf_path(self._session_path(eid))
+        return Insertion(pid, eid, probe, lab, subject, date, number, model)
+
+    def datasets(self, insertion: Insertion) -> list[DatasetRecord]:
+        """All files of the session of `insertion` that the cache lists, sorted by path."""
+        session_path = self._session_path(insertion.eid)
+        table = self._one.list_datasets(insertion.eid, details=True)
+        records = [_record(session_path, str(index), row) for index, row in table.iterrows()]
+        return sorted(records, key=lambda record: record.rel_path)
+
+    def _session_path(self, eid: str) -> Path:
+        path = self._one.eid2path(eid)
+        if path is None:
+            raise NotFound(f"session {eid}: in the insertions table of the cache but not in its sessions table")
+        return Path(path)
+
+
+def _record(session_path: Path, dataset_id: str, row: pd.Series[Any]) -> DatasetRecord:
+    import pandas as pd
+
+    rel_path = str(row["rel_path"])
+    parts = PurePosixPath(rel_path).parts
+    if ".." in parts or rel_path.startswith("/"):
+        raise CorruptData(f"datasets table of the cache: {rel_path!r} leads out of the session folder")
+    return record_of(
+        session_path,
+        rel_path,
+        size=None if pd.isna(row["file_size"]) else int(row["file_size"]),
+        md5=row["hash"] if isinstance(row["hash"], str) and row["hash"] else None,
+        default=bool(row.get("default_revision", False)),
+        id=dataset_id,
+    )

@@ -1,0 +1,113 @@
+"""A pid -> one validated `Sorting`: the thin sum of catalog, resolver, readers and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.errors import CorruptData, CubesError
+from loaders.readers import check_file, read_npy, read_table
+from loaders.records import Catalog, DatasetRecord, Insertion, Sorting, SourceFile, Strings
+from loaders.resolve import ResolvedSorting, resolve_sorting
+from loaders.validate import clean_channels, clean_spikes, clean_units
+
+_SPIKES = {"times": "f", "clusters": "iu", "amps": "f", "depths": "f"}
+_CLUSTERS = {"channels": "iu", "depths": "f"}
+_SITES = {"localCoordinates": "fiu", "rawInd": "iuf", "mlapdv": "fiu", "brainLocationIds_ccf_2017": "iuf"}
+_TWO_DIMENSIONAL = ("localCoordinates", "mlapdv")
+
+
+def load_sorting(catalog: Catalog, pid: str, *, sorter: str | None = None, revision: str | None = None) -> Sorting:
+    """Load one spike sorting of one insertion, checked and labelled.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Where to look, such as ``OneCatalog.from_folder(path)``.
+    pid : str
+        Identifier of the insertion.
+    sorter, revision : str, optional
+        Exact choice; see `loaders.resolve.resolve_sorting` for what is taken without.
+
+    Returns
+    -------
+    Sorting
+        Large arrays are mapped from the files, so that memory is used only for what is touched.
+
+    Raises
+    ------
+    NotFound, CorruptData, InconsistentData
+        Each message names the pid and the file.
+
+    Examples
+    --------
+    >>> from loaders.one_cache import OneCatalog
+    >>> sorting = load_sorting(OneCatalog.from_folder(sample_folder), pid)  # doctest: +SKIP
+    """
+    insertion = catalog.insertion(pid)
+    try:
+        resolved = resolve_sorting(catalog.datasets(insertion), insertion.probe, sorter, revision)
+        return _read(insertion, resolved)
+    except CubesError as error:
+        raise type(error)(f"pid {pid}: {error}") from error
+
+
+def _read(insertion: Insertion, resolved: ResolvedSorting) -> Sorting:
+    reader = _FileReader()
+    clusters = reader.arrays(resolved.files, "clusters", _CLUSTERS)
+    used = int(clusters["channels"].max(initial=-1)) + 1
+    channels, channel_notes = clean_channels(
+        reader.arrays(resolved.files, "channels", _SITES), reader.arrays(resolved.sites, "electrodeSites", _SITES), used
+    )
+    units, unit_notes = clean_units(
+        clusters, reader.uuids(resolved.files), reader.metrics(resolved.files), len(channels)
+    )
+    spikes, spike_notes = clean_spikes(reader.arrays(resolved.files, "spikes", _SPIKES), len(units))
+    return Sorting(
+        insertion=insertion,
+        sorter=resolved.sorter,
+        revision=resolved.revision,
+        collection=resolved.collection,
+        spikes=spikes,
+        units=units,
+        channels=channels,
+        sources=tuple(reader.sources),
+        notes=(*spike_notes, *unit_notes, *channel_notes),
+    )
+
+
+class _FileReader:
+    """Reads the files of a sorting and remembers each for the provenance."""
+
+    def __init__(self) -> None:
+        self.sources: list[SourceFile] = []
+
+    def _path(self, record: DatasetRecord) -> Path:
+        self.sources.append(check_file(record))
+        return record.path
+
+    def arrays(
+        self, files: Mapping[str, DatasetRecord], owner: str, attributes: Mapping[str, str]
+    ) -> dict[str, NDArray[Any]]:
+        """All of `attributes` (name -> accepted dtype kinds) that exist, by name."""
+        return {
+            name: read_npy(self._path(files[key]), kinds=kinds, ndim=2 if name in _TWO_DIMENSIONAL else 1)
+            for name, kinds in attributes.items()
+            if (key := f"{owner}.{name}") in files
+        }
+
+    def uuids(self, files: Mapping[str, DatasetRecord]) -> Strings | None:
+        if (record := files.get("clusters.uuids")) is None:
+            return None
+        table = read_table(self._path(record))
+        if table.shape[1] != 1:
+            raise CorruptData(f"{record.path}: expected one column of uuids, got columns {list(table.columns)}")
+        return np.asarray(table.iloc[:, 0].astype(str), dtype=object)
+
+    def metrics(self, files: Mapping[str, DatasetRecord]) -> Any:
+        record = files.get("clusters.metrics")
+        return None if record is None else read_table(self._path(record))
