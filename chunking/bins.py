@@ -44,7 +44,9 @@ def parse_width(width: float | str | Decimal | Fraction) -> Fraction:
     try:
         exact = Fraction(width)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
-        raise BadArgument(f"bin width: expected a positive number of seconds such as 0.02 or '1/3', got {width!r}") from error
+        raise BadArgument(
+            f"bin width: expected a positive number of seconds such as 0.02 or '1/3', got {width!r}"
+        ) from error
     simple = exact.limit_denominator(MAX_DENOMINATOR)
     if exact <= 0:
         raise BadArgument(f"bin width: expected a positive number of seconds, got {width!r}")

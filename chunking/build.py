@@ -59,7 +59,9 @@ def _build_store(
 ) -> Path:
     arrays, regions = product.arrays(sorting)
     if (arrays, regions) != (plan.arrays, plan.regions):
-        raise InconsistentData(f"pid {plan.pid}, product {plan.product}: the source has changed since the plan; plan again")
+        raise InconsistentData(
+            f"pid {plan.pid}, product {plan.product}: the source has changed since the plan; plan again"
+        )
     labels = product.labels(sorting)
     total = len(regions) + 1
     report(Progress(plan.pid, plan.product, 0, total))

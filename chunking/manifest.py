@@ -65,12 +65,14 @@ def read_manifest(store: Path) -> dict[str, Any]:
     path = store / MANIFEST
     try:
         manifest = json.loads(path.read_text())
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-            raise ValueError("it lists no files")
     except FileNotFoundError as error:
-        raise StoreError(f"store {store}: has no {MANIFEST}, so it was not built by ibl-cubes or not finished") from error
+        raise StoreError(
+            f"store {store}: has no {MANIFEST}, so it was not built by ibl-cubes or not finished"
+        ) from error
     except (OSError, ValueError) as error:
         raise StoreError(f"store {store}: its {MANIFEST} cannot be read ({error}); build the store again") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise StoreError(f"store {store}: its {MANIFEST} lists no files; build the store again")
     return manifest
 
 

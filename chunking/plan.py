@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class ArrayPlan:
 
     @property
     def n_chunks(self) -> int:
+        """Number of its chunks."""
         return prod(ceil(size / chunk) for size, chunk in zip(self.shape, self.chunks, strict=True))
 
 
@@ -73,6 +75,7 @@ class StorePlan:
 
     @property
     def n_chunks(self) -> int:
+        """Number of chunks of its large arrays."""
         return sum(array.n_chunks for array in self.arrays)
 
 
@@ -106,13 +109,19 @@ class Plan:
         return {"root": str(self.root), "counts_layout": self.counts_layout, "stores": stores}
 
     def __str__(self) -> str:
-        rows = [("pid", "product", "array", "dtype", "chunk", "chunks", "bytes")]
-        for store in self.stores:
-            product = store.product + (" (exists)" if store.exists else "")
-            rows += [(store.pid, product, *_describe(array)) for array in store.arrays]
-            if not store.arrays:
-                rows.append((store.pid, product, "labels only", "", "", "", ""))
+        rows: list[tuple[str, ...]] = [("product", "array", "dtype", "chunk", "chunks", "bytes")]
+        for pid, stores in self._by_pid():
+            rows.append(
+                (f"pid {pid}: {stores[0].sorter or 'no sorter name'}, revision {stores[0].revision or 'none'}",)
+            )
+            for store in stores:
+                product = f"  {store.product}{' (exists)' if store.exists else ''}"
+                described = [_describe(array) for array in store.arrays] or [("labels only", "", "", "", "")]
+                rows += [(product if i == 0 else "", *cells) for i, cells in enumerate(described)]
         return f"{_table(rows)}\n{self._summary()}"
+
+    def _by_pid(self) -> list[tuple[str, list[StorePlan]]]:
+        return [(pid, list(stores)) for pid, stores in groupby(self.stores, key=lambda store: store.pid)]
 
     def _summary(self) -> str:
         tasks = sum(len(store.regions) for store in self.stores)
@@ -132,8 +141,11 @@ def _describe(array: ArrayPlan) -> tuple[str, str, str, str, str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    """Align the cells of a table; a row of one cell is a heading and takes part in no column."""
+    cells = [row for row in rows if len(row) > 1]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def human_bytes(size: float) -> str:

@@ -26,7 +26,7 @@ Blocks = Mapping[str, NDArray[Any]]
 
 
 class Product(Protocol):
-    """What can be built from a sorting. A new product is a new class with these members, and a line in `parse_product`."""
+    """What can be built from a sorting. A new product is a class with these members and a line in `parse_product`."""
 
     @property
     def name(self) -> str:
@@ -63,7 +63,9 @@ def parse_product(name: str, layout: str = "balanced") -> Product:
             return CountsProduct(width_from_name(match[1]), counts_layout(layout))
         except BadArgument as error:
             raise PlanRefused(f"product {name!r}: {error}") from error
-    raise PlanRefused(f"product {name!r}: does not exist; expected spikes, channels or counts_<width> such as counts_20ms")
+    raise PlanRefused(
+        f"product {name!r}: does not exist; expected spikes, channels or counts_<width> such as counts_20ms"
+    )
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class CountsProduct:
 
 @dataclass(frozen=True)
 class SpikesProduct:
-    """CF contiguous ragged array: every spike, sorted by unit and then by time; ``row_size`` says how many a unit has."""
+    """CF contiguous ragged array: every spike by unit and then by time; ``row_size`` says how many a unit has."""
 
     name: str = "spikes"
 

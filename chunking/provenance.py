@@ -33,6 +33,7 @@ def attributes(sorting: Sorting, product: str, title: str, parameters: Mapping[s
         "date": insertion.date,
         "number": insertion.number,
         "probe_model": insertion.model,
+        "comment": insertion.comment,
         "sorter": sorting.sorter,
         "revision": sorting.revision,
         "collection": sorting.collection,
@@ -71,6 +72,4 @@ def to_json(value: object) -> str:
 
 def _sources(sorting: Sorting) -> list[dict[str, Any]]:
     files = sorted(sorting.sources, key=lambda file: file.rel_path)
-    return [
-        {"path": file.rel_path, "revision": file.revision, "bytes": file.size, "md5": file.md5} for file in files
-    ]
+    return [{"path": file.rel_path, "revision": file.revision, "bytes": file.size, "md5": file.md5} for file in files]

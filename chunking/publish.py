@@ -78,7 +78,7 @@ def publish(store: Path, final: Path, facts: Mapping[str, Any]) -> None:
     for folder in [store, *(path for path in store.rglob("*") if path.is_dir())]:
         _fsync(folder)
     try:
-        os.rename(store, final)
+        store.rename(final)
     except OSError as error:
         raise StoreError(f"store {final}: cannot be published ({error})") from error
     _fsync(final.parent)

@@ -34,6 +34,7 @@ class Variable:
 
     @property
     def attrs(self) -> dict[str, Any]:
+        """Attributes as they are written."""
         units = {} if self.units is None else {"units": self.units}
         return {"long_name": self.long_name, **units, **self.extra}
 
@@ -85,7 +86,11 @@ CHANNEL = {
 }
 
 TIME = Variable(
-    ("time",), "f", "bin centre", "s", {"axis": "T", "clock": "session", "interval": "half-open: edge(k) <= t < edge(k+1)"}
+    ("time",),
+    "f",
+    "bin centre",
+    "s",
+    {"axis": "T", "clock": "session", "interval": "half-open: edge(k) <= t < edge(k+1)"},
 )
 COUNTS = Variable(("unit", "time"), "u", "number of spikes in the bin", "1", {"cell_methods": "time: sum"})
 

@@ -93,7 +93,7 @@ def __dir__() -> list[str]:
 
 
 def _check_siblings() -> None:
-    """Refuse to run with somebody else's ``loaders`` or ``chunking``, such as a script of that name beside the user's."""
+    """Refuse to run with somebody else's ``loaders`` or ``chunking``, such as a script of that name nearby."""
     home = Path(__file__).resolve().parent.parent
     for name in ("loaders", "chunking"):
         found = importlib.util.find_spec(name)

@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 import dask.array as da
-from dask import delayed as dask_delayed
 import numpy as np
 import xarray as xr
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from chunking import schema
@@ -62,7 +62,9 @@ def bin(
     """
     missing = {"spike_time", "row_size", "row_start"} - set(spikes.variables)
     if missing or "unit" not in spikes.dims:
-        raise BadArgument(f"spikes: expected the product spikes with a dimension unit, but {sorted(missing)} is missing")
+        raise BadArgument(
+            f"spikes: expected the product spikes with a dimension unit, but {sorted(missing)} is missing"
+        )
     if spikes.sizes["spike"] != spikes.attrs["n_spikes"]:
         raise BadArgument(
             f"spikes: expected all {spikes.attrs['n_spikes']} spikes, got {spikes.sizes['spike']}; "
@@ -76,17 +78,18 @@ def bin(
     rows = [[_lazy_block(spikes, u, grid.part(*b), np.dtype(dtype)) for b in bins] for u in units]
     empty = da.zeros((spikes.sizes["unit"], grid.n), dtype=dtype)
     data = da.block(rows) if units and bins else empty
-    unit_coords = {name: c.variable for name, c in spikes.coords.items() if c.dims == ("unit",) and name not in schema.RAGGED}
+    unit_coords = {
+        name: c.variable for name, c in spikes.coords.items() if c.dims == ("unit",) and name not in schema.RAGGED
+    }
     coords = unit_coords | {"time": schema.time_coordinate(grid)}
     return xr.DataArray(data, coords, schema.COUNTS.dims, name="counts", attrs=schema.COUNTS.attrs)
 
 
 def _grid(spikes: xr.Dataset, width: Fraction, start: float | None, stop: float | None) -> BinGrid:
-    first_spike, last_spike = spikes.attrs.get("first_spike_s", 0.0), spikes.attrs.get("last_spike_s")
-    if last_spike is None and (start is None or stop is None):
-        return BinGrid(width, 0, 0)
-    first = bin_number(min(0.0, first_spike) if start is None else float(start), width)
-    last = bin_number(float(last_spike if stop is None else stop), width)
+    if "last_spike_s" not in spikes.attrs and (start is None or stop is None):
+        return BinGrid(width, 0, 0)  # without spikes nobody knows how long the recording is
+    first = bin_number(min(0.0, spikes.attrs["first_spike_s"]) if start is None else float(start), width)
+    last = bin_number(float(spikes.attrs["last_spike_s"] if stop is None else stop), width)
     if last < first:
         raise BadArgument(f"stop: expected a time from start on, got start {start} and stop {stop}")
     return BinGrid(width, first, last + 1 - first)
@@ -101,8 +104,9 @@ def _lazy_block(spikes: xr.Dataset, units: tuple[int, int], grid: BinGrid, dtype
     parts = [stored[begin:end] for begin, end in _joined(starts, sizes)]
     chosen = da.concatenate(parts).rechunk(-1) if parts else da.zeros(0, chunks=1)
     block = chosen.to_delayed()[0] if len(chosen.shape) and chosen.numblocks[0] else np.zeros(0)
-    counts = dask_delayed(_count_block)(block, sizes, grid, dtype)
-    return da.from_delayed(counts, (len(sizes), grid.n), dtype)
+    counts = delayed(_count_block)(block, sizes, grid, dtype)
+    lazy: da.Array = da.from_delayed(counts, (len(sizes), grid.n), dtype)
+    return lazy
 
 
 def _count_block(

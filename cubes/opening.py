@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import xarray as xr
 
@@ -16,7 +15,10 @@ from loaders.errors import NotFound
 IDENTITY = ("pid", "eid", "probe", "lab", "subject", "date", "number", "probe_model")
 
 
-def open(root: str | Path, pid: str, *, chunks: Mapping[str, int] | str | None = "native") -> xr.DataTree:
+Chunks = dict[str, int] | Literal["native", "auto"] | None
+
+
+def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTree:
     """Open all products of one insertion, with coordinates in memory and data lazy.
 
     Parameters
@@ -25,7 +27,7 @@ def open(root: str | Path, pid: str, *, chunks: Mapping[str, int] | str | None =
         Folder of the stores.
     pid : str
         Probe insertion.
-    chunks : mapping, "auto", "native" or None
+    chunks : dict, "auto", "native" or None
         Chunks of the dask arrays; ``"native"`` are those of the store, None means lazy arrays without dask.
 
     Returns
@@ -57,12 +59,13 @@ def open(root: str | Path, pid: str, *, chunks: Mapping[str, int] | str | None =
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **products}, name=pid)
 
 
-def open_store(store: Path, chunks: Mapping[str, int] | str | None = "native") -> xr.Dataset:
+def open_store(store: Path, chunks: Chunks = "native") -> xr.Dataset:
     """Open one store, checked against the schema, with its coordinates loaded."""
     read_manifest(store)
     ds = xr.open_zarr(store, chunks={} if chunks == "native" else chunks)
     validate(ds)
-    return ds.assign_coords({name: _loaded(coordinate) for name, coordinate in ds.coords.items()})
+    loaded: xr.Dataset = ds.assign_coords({name: c.variable.load() for name, c in ds.coords.items()})
+    return loaded
 
 
 def insertion_folder(root: Path, pid: str) -> Path:
@@ -75,7 +78,3 @@ def insertion_folder(root: Path, pid: str) -> Path:
         existing = (path.name for path in insertions.iterdir() if path.is_dir())
         raise NotFound(f"pid {pid!r}: not in {root}, which has {known_pids(existing)}")
     return folder
-
-
-def _loaded(coordinate: xr.DataArray) -> Any:
-    return coordinate.variable.load()

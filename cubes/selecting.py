@@ -12,7 +12,11 @@ from loaders.regions import region_ids
 
 
 def select(
-    ds: xr.Dataset, *, region: str | Iterable[str] | None = None, good: bool | None = None, hemisphere: str | None = None
+    ds: xr.Dataset,
+    *,
+    region: str | Iterable[str] | None = None,
+    good: bool | None = None,
+    hemisphere: str | None = None,
 ) -> xr.Dataset:
     """Keep the units (or channels) of some regions, of good quality, of one hemisphere.
 

@@ -60,9 +60,7 @@ def source(kind: str, folder: str | Path, *, pids: Mapping[str, str] | None = No
     return OneCatalog.from_folder(folder)
 
 
-def write_sample(
-    folder: str | Path, *, voltage: bool = True, progress: Callable[[str], None] | None = None
-) -> Path:
+def write_sample(folder: str | Path, *, voltage: bool = True, progress: Callable[[str], None] | None = None) -> Path:
     """Write the sample data: a small ONE cache with two sessions, three probes and known truth.
 
     Parameters

@@ -10,8 +10,8 @@ import warnings
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from loaders.errors import CorruptData, NotFound
 from loaders.alf_paths import known_pids, record_of, split_alf_path
+from loaders.errors import CorruptData, NotFound
 from loaders.readers import read_table
 from loaders.records import DatasetRecord, Insertion
 
@@ -28,13 +28,13 @@ class OneCatalog:
     one : one.api.One
         A client whose tables hold the sessions and datasets.
     insertions : DataFrame
-        Index ``(eid, id)`` with ``id`` the pid; column ``name``, optionally ``model``.
+        Index ``(eid, id)`` with ``id`` the pid; column ``name``, optionally ``model`` and ``comment``.
     """
 
     def __init__(self, one: One, insertions: pd.DataFrame) -> None:
         self._one = one
         self._insertions = {
-            str(pid): (str(eid), str(row["name"]), str(row.get("model", "") or ""))
+            str(pid): (str(eid), *(str(row.get(name) or "") for name in ("name", "model", "comment")))
             for (eid, pid), row in zip(insertions.index.tolist(), insertions.to_dict("records"), strict=True)
         }
 
@@ -76,9 +76,9 @@ class OneCatalog:
         """The insertion `pid`; raises NotFound with the ones that exist."""
         if pid not in self._insertions:
             raise NotFound(f"pid {pid!r}: unknown to this source, which has {known_pids(self._insertions)}")
-        eid, probe, model = self._insertions[pid]
+        eid, probe, model, comment = self._insertions[pid]
         lab, subject, date, number = split_alf_path(self._session_path(eid))
-        return Insertion(pid, eid, probe, lab, subject, date, number, model)
+        return Insertion(pid, eid, probe, lab, subject, date, number, model, comment)
 
     def datasets(self, insertion: Insertion) -> list[DatasetRecord]:
         """All files of the session of `insertion` that the cache lists, sorted by path."""

@@ -15,16 +15,11 @@ from loaders.records import DatasetRecord, SourceFile
 if TYPE_CHECKING:
     import pandas as pd
 
-_BLOCK_BYTES = 1 << 20
-
 
 def md5(path: Path) -> str:
-    """MD5 of a file as a hexadecimal string, read in blocks of 1 MiB."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+    """MD5 of a file as a hexadecimal string."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def check_file(record: DatasetRecord) -> SourceFile:
@@ -39,7 +34,9 @@ def check_file(record: DatasetRecord) -> SourceFile:
     """
     path = record.path
     if not path.is_file():
-        raise NotFound(f"{record.rel_path}: listed by the catalog but not on disk at {path}; download the session again")
+        raise NotFound(
+            f"{record.rel_path}: listed by the catalog but not on disk at {path}; download the session again"
+        )
     size = path.stat().st_size
     if size == 0:
         raise CorruptData(f"{path}: the file is empty (0 bytes); fetch it again")
@@ -94,7 +91,7 @@ def _open_npy(path: Path) -> NDArray[Any]:
         raise ValueError("it holds pickled Python objects")
     if (size := path.stat().st_size) != expected:
         raise ValueError(f"its header announces {expected} bytes, the file has {size}")
-    mode = None if 0 in shape or () == shape else "r"  # an empty array cannot be mapped
+    mode = None if 0 in shape or shape == () else "r"  # an empty array cannot be mapped
     array = np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
     return array
 

@@ -36,6 +36,8 @@ class Insertion:
         Number of the session on that day; 0 where the path does not tell.
     model : str
         Probe model, such as ``3B2`` or ``NP2.4``; empty if unknown.
+    comment : str
+        What a user of the data must know, as the catalog tells it; goes into every store.
     """
 
     pid: str
@@ -46,6 +48,7 @@ class Insertion:
     date: str = ""
     number: int = 0
     model: str = ""
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

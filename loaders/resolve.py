@@ -89,7 +89,9 @@ def _sortings(records: list[DatasetRecord], probe: str) -> dict[str, dict[str, F
                 files = found.setdefault(match[1] or "", {}).setdefault(record.revision, {})
                 _add(files, name, record)
     spiking = {
-        sorter: {revision: files for revision, files in revisions.items() if any(n.startswith("spikes.") for n in files)}
+        sorter: {
+            revision: files for revision, files in revisions.items() if any(n.startswith("spikes.") for n in files)
+        }
         for sorter, revisions in found.items()
     }
     return {sorter: revisions for sorter, revisions in spiking.items() if revisions}

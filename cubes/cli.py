@@ -1,0 +1,327 @@
+"""The command ``cubes``: the functions of the package on the command line.
+
+Exit codes: 0 done; 1 an error, told in one line, or a store that does not verify; 2 wrong usage; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from loaders.errors import CubesError
+
+if TYPE_CHECKING:
+    from chunking.plan import Plan
+
+app = App(
+    name="cubes",
+    help="Labelled data cubes of Neuropixels recordings.",
+    version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
+)
+Json = Annotated[bool, Parameter(negative="")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; always ends in SystemExit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        result = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        return 2
+    except CubesError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except KeyboardInterrupt:
+        print("cubes: interrupted; nothing half-written was left. Run the same command again.", file=sys.stderr)
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str) -> int:
+    print(f"cubes: error: {message}", file=sys.stderr)
+    return 1
+
+
+@app.command
+def demo(folder: Path = Path("demo")) -> None:
+    """Sample data, plan, build, summary and figure in one go.
+
+    Parameters
+    ----------
+    folder
+        Where everything goes; what is there already is used again.
+    """
+    from cubes.demo import run_demo
+
+    with _Bar() as bar:
+        run_demo(folder, say=bar.say, progress=bar.update)
+
+
+@app.command
+def sample(folder: Path, *, voltage: bool = True) -> None:
+    """Write the sample data: a small ONE cache with two sessions, three probes and known truth.
+
+    Parameters
+    ----------
+    folder
+        Must not exist, or be empty.
+    voltage
+        Also write a few seconds of compressed AP and LF voltage, which takes most of the time.
+    """
+    from cubes.sources import source, write_sample
+
+    write_sample(folder, voltage=voltage, progress=lambda line: print(line, file=sys.stderr))
+    for insertion in source("one", folder).insertions():
+        print(insertion.pid, insertion.subject, insertion.date, insertion.probe, insertion.model)
+
+
+@app.command
+def plan(
+    *pids: str,
+    source: Path,
+    to: Path,
+    products: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    sorter: str | None = None,
+    revision: str | None = None,
+    counts_layout: str = "balanced",
+    json: Json = False,
+) -> None:
+    """Show which stores would be built, with shapes, chunks and bytes. Writes nothing.
+
+    Parameters
+    ----------
+    pids
+        Probe insertions; all of the source if none is given.
+    source
+        A ONE cache folder, or one ALF session folder.
+    to
+        Folder of the stores.
+    products
+        spikes, channels, counts_WIDTH (counts_20ms, counts_1ms, counts_1_3s ...).
+    sorter
+        Exact spike sorter, such as iblsorter.
+    revision
+        Exact revision of the sorting, such as 2024-05-06.
+    counts_layout
+        balanced, by-unit or by-time.
+    json
+        Print JSON.
+    """
+    made = _make_plan(pids, source, to, products, sorter, revision, counts_layout)
+    print(_to_json(made.to_dict()) if json else made)
+
+
+@app.command
+def build(
+    *pids: str,
+    source: Path,
+    to: Path,
+    products: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    sorter: str | None = None,
+    revision: str | None = None,
+    counts_layout: str = "balanced",
+    skip_existing: Json = False,
+    workers: int = 2,
+    json: Json = False,
+) -> None:
+    """Build the stores of some insertions. A store exists only when it is complete and verified.
+
+    Parameters
+    ----------
+    pids
+        Probe insertions; all of the source if none is given.
+    source
+        A ONE cache folder, or one ALF session folder.
+    to
+        Folder of the stores.
+    products
+        spikes, channels, counts_WIDTH (counts_20ms, counts_1ms, counts_1_3s ...).
+    sorter
+        Exact spike sorter, such as iblsorter.
+    revision
+        Exact revision of the sorting, such as 2024-05-06.
+    counts_layout
+        balanced, by-unit or by-time.
+    skip_existing
+        Leave stores that exist as they are, instead of refusing.
+    workers
+        Threads.
+    json
+        Print JSON.
+    """
+    from cubes.building import build as build_stores
+
+    made = _make_plan(pids, source, to, products, sorter, revision, counts_layout)
+    with _Bar() as bar:
+        built = build_stores(made, existing="skip" if skip_existing else "error", workers=workers, progress=bar.update)
+    if json:
+        print(_to_json({"built": [str(path) for path in built], "skipped": len(made.stores) - len(built)}))
+        return
+    for path in built:
+        print(path)
+    if len(built) < len(made.stores):
+        print(f"{len(made.stores) - len(built)} stores existed already and were left as they are", file=sys.stderr)
+
+
+@app.command
+def ls(root: Path, *, json: Json = False) -> None:
+    """List the stores of a root.
+
+    Parameters
+    ----------
+    root
+        Folder of the stores.
+    json
+        Print JSON.
+    """
+    from cubes.stores import ls as list_stores
+
+    table = list_stores(root)
+    if json:
+        print(_to_json(table.to_dict("records")))
+    else:
+        print(table.drop(columns=["path", "built"]).to_string(index=False))
+
+
+@app.command
+def info(store: Path, *, json: Json = False) -> None:
+    """Describe one store: identity, variables with units, sources and notes.
+
+    Parameters
+    ----------
+    store
+        One .zarr folder.
+    json
+        Print JSON.
+    """
+    from cubes.stores import info as describe_store
+
+    facts = describe_store(store)
+    print(_to_json(facts) if json else _describe(facts))
+
+
+@app.command
+def verify(path: Path, *, quick: Json = False, json: Json = False) -> int:
+    """Compare stores with their manifests; exit code 1 if one is damaged or incomplete.
+
+    Parameters
+    ----------
+    path
+        One store, or a root with many.
+    quick
+        Compare names and sizes only, not the bytes.
+    json
+        Print JSON.
+    """
+    from dataclasses import asdict
+
+    from cubes.stores import verify as verify_stores
+
+    report = verify_stores(path, quick=quick)
+    damaged = {store: problems for store, problems in report.items() if problems}
+    if json:
+        print(_to_json({store: [asdict(problem) for problem in problems] for store, problems in report.items()}))
+    else:
+        for store, problems in report.items():
+            print(f"{'DAMAGED' if problems else 'ok':8}{store}")
+            for problem in problems:
+                print(f"        {problem.key}: {problem.what}")
+        print(f"{len(report) - len(damaged)} of {len(report)} stores are complete and unchanged")
+    return 1 if damaged else 0
+
+
+def _make_plan(
+    pids: tuple[str, ...],
+    source: Path,
+    to: Path,
+    products: list[str] | None,
+    sorter: str | None,
+    revision: str | None,
+    counts_layout: str,
+) -> Plan:
+    from cubes.building import DEFAULT_PRODUCTS
+    from cubes.building import plan as make_plan
+    from cubes.sources import source as open_source
+
+    catalog = open_source("auto", source)
+    chosen = pids or tuple(insertion.pid for insertion in catalog.insertions())
+    return make_plan(
+        catalog,
+        chosen,
+        products or DEFAULT_PRODUCTS,
+        root=to,
+        sorter=sorter,
+        revision=revision,
+        counts_layout=counts_layout,
+    )
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, indent=2, allow_nan=False)
+
+
+def _describe(facts: dict[str, Any]) -> str:
+    from chunking.plan import human_bytes
+
+    attrs = facts["attrs"]
+    sources = json.loads(attrs.get("sources", "[]"))
+    hidden = {"sources", "notes", "coordinates"}
+    lines = [f"{attrs.get('title', '')}", f"{facts['path']}", ""]
+    lines += [f"  {name:18} {value}" for name, value in attrs.items() if name not in hidden and value != ""]
+    lines += ["", f"  {human_bytes(facts['bytes'])} in {facts['files']} files, built {facts['built']}", ""]
+    lines += ["Variables"]
+    lines += [_describe_variable(name, variable) for name, variable in facts["variables"].items()]
+    lines += ["", "Notes", *(f"  {note}" for note in (attrs.get("notes") or "none").split("\n"))]
+    lines += [
+        "",
+        "Sources",
+        *(f"  {file['path']}  {human_bytes(file['bytes'])}  md5 {file['md5']}" for file in sources),
+    ]
+    return "\n".join(lines)
+
+
+def _describe_variable(name: str, variable: dict[str, Any]) -> str:
+    shape = ", ".join(f"{dim} {size:,}" for dim, size in zip(variable["dims"], variable["shape"], strict=True))
+    units = f" [{variable['attrs']['units']}]" if variable["attrs"].get("units", "1") != "1" else ""
+    return f"  {name:20} {shape:26} {variable['dtype']:10} {variable['attrs'].get('long_name', '')}{units}"
+
+
+class _Bar:
+    """Progress of a build on standard error: a bar in a terminal, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._tasks: dict[tuple[str, str], Any] = {}
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        print(line, flush=True)
+
+    def update(self, event: Any) -> None:
+        """Show the progress of one store."""
+        key = (event.pid, event.product)
+        if key not in self._tasks:
+            self._tasks[key] = self._progress.add_task(f"{event.pid[:8]} {event.product}", total=event.total)
+        self._progress.update(self._tasks[key], completed=event.done)

@@ -1,0 +1,157 @@
+"""What lies in a root: listing, describing and verifying stores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chunking.manifest import Problem, read_manifest, verify_store
+from loaders.errors import NotFound, StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_IDENTITY = ("pid", "product", "subject", "date", "probe", "sorter", "revision")
+_COLUMNS = (*_IDENTITY, "shape", "bytes", "files", "built", "path")
+
+
+def ls(root: str | Path) -> pd.DataFrame:
+    """List the stores of a root.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the stores.
+
+    Returns
+    -------
+    DataFrame
+        One row a store: pid, product, subject, date, probe, sorter, revision, shape, bytes on disk, files, when it
+        was built, and its path relative to `root`.
+
+    Raises
+    ------
+    NotFound
+        If there is no such folder.
+    StoreError
+        If a store has no manifest.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> cubes.ls("my-cubes")  # doctest: +SKIP
+    """
+    import pandas as pd
+
+    rows = []
+    for store in find_stores(Path(root)):
+        facts = info(store)
+        row = {name: facts["attrs"].get(name, "") for name in _IDENTITY}
+        shape = " x ".join(map(str, facts["dims"].values()))
+        path = store.relative_to(root).as_posix() if store != Path(root) else "."
+        rows.append(row | {name: facts[name] for name in ("bytes", "files", "built")} | {"shape": shape, "path": path})
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def info(store: str | Path) -> dict[str, Any]:
+    """Describe one store: its attributes, dimensions, variables and manifest.
+
+    Parameters
+    ----------
+    store : path
+        One ``.zarr`` folder.
+
+    Returns
+    -------
+    dict
+        Plain JSON types: ``path, bytes, files, built, software, dims, variables, attrs``; ``variables`` has for each
+        its dims, shape, dtype, chunk shape and attributes.
+
+    Raises
+    ------
+    StoreError
+        If it is not a complete store of this project.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> cubes.info("my-cubes/insertions/<pid>/counts_20ms.zarr")["attrs"]  # doctest: +SKIP
+    """
+    store = Path(store)
+    manifest = read_manifest(store)
+    metadata = _consolidated(store)
+    variables = {name: _variable(array) for name, array in sorted(metadata["arrays"].items())}
+    dims = {dim: size for v in variables.values() for dim, size in zip(v["dims"], v["shape"], strict=True)}
+    return {
+        "path": str(store),
+        "bytes": sum(file["bytes"] for file in manifest["files"].values()),
+        "files": len(manifest["files"]),
+        "built": manifest.get("built", ""),
+        "software": manifest.get("software", {}),
+        "dims": dict(sorted(dims.items(), key=lambda item: ("unit", "channel", "spike", "time").index(item[0]))),
+        "variables": variables,
+        "attrs": metadata["attrs"],
+    }
+
+
+def verify(path: str | Path, *, quick: bool = False) -> dict[str, list[Problem]]:
+    """Compare stores with their manifests.
+
+    Parameters
+    ----------
+    path : path
+        One store, or a root with many.
+    quick : bool
+        Compare names and sizes only; otherwise every byte is read and its checksum compared.
+
+    Returns
+    -------
+    dict of str to list of Problem
+        For every store its problems; an empty list means that it is complete and unchanged.
+
+    Raises
+    ------
+    NotFound
+        If there is no store.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> cubes.verify("my-cubes")  # doctest: +SKIP
+    """
+    report = {}
+    for store in find_stores(Path(path)):
+        try:
+            report[str(store)] = verify_store(store, quick=quick)
+        except StoreError as error:
+            report[str(store)] = [Problem("manifest.json", str(error))]
+    return report
+
+
+def find_stores(path: Path) -> list[Path]:
+    """The store at `path`, or all stores below a root; raises NotFound if there are none."""
+    if not path.is_dir():
+        raise NotFound(f"{path}: no such folder")
+    stores = [path] if path.suffix == ".zarr" else sorted(path.glob("insertions/*/*.zarr"))
+    if not stores:
+        raise NotFound(f"{path}: holds no stores (looked for insertions/<pid>/<product>.zarr)")
+    return stores
+
+
+def _consolidated(store: Path) -> dict[str, Any]:
+    try:
+        root = json.loads((store / "zarr.json").read_text())
+        return {"attrs": root["attributes"], "arrays": root["consolidated_metadata"]["metadata"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"store {store}: its zarr.json cannot be read ({error!r}); build the store again") from error
+
+
+def _variable(array: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "dims": array.get("dimension_names") or [],
+        "shape": array["shape"],
+        "dtype": array["data_type"],
+        "chunks": array["chunk_grid"]["configuration"]["chunk_shape"],
+        "attrs": {name: value for name, value in array["attributes"].items() if name != "coordinates"},
+    }

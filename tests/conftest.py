@@ -1,0 +1,120 @@
+"""Fixtures that every test may use; nothing here needs a network."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import settings
+
+# ONE and iblutil look for their settings below the home folder, ONE already while it is imported.
+_HOME = tempfile.mkdtemp(prefix="ibl-cubes-home-")
+os.environ["HOME"] = _HOME
+
+from loaders.sample import write_sample  # noqa: E402
+
+settings.register_profile("default", deadline=None)  # the first example compiles the kernels
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("nightly", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_home() -> Iterator[Path]:
+    """The home folder of this test run, so that no test reads or writes the user's own."""
+    yield Path(_HOME)
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sample_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ONE cache with the sample, without voltage."""
+    return write_sample(tmp_path_factory.mktemp("sample") / "one", voltage=False)
+
+
+@pytest.fixture(scope="session")
+def sample_root_with_voltage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ONE cache with the whole sample."""
+    return write_sample(tmp_path_factory.mktemp("sample-voltage") / "one")
+
+
+@pytest.fixture
+def one_local(sample_root: Path) -> Any:
+    """The unmodified client, on the sample, without a network."""
+    from one.api import OneAlyx
+
+    return OneAlyx(base_url="http://127.0.0.1:9", cache_dir=sample_root, mode="local", silent=True)
+
+
+class TinySession:
+    """A bare ALF session of one probe, small enough to know by heart; `save` replaces or adds a file."""
+
+    n_units = 4
+    times = np.array([0.0, 0.1, 0.2, 0.3, 0.30001, 0.7, 0.7, 1.25, 2.0])
+    clusters = np.array([0, 1, 1, 0, 3, 3, 3, 1, 0], dtype=np.uint32)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sorting = folder / "alf/probe00/pykilosort"
+        self.sorting.mkdir(parents=True)
+        self.pid = f"{folder.name}_probe00"
+        self.save("spikes.times.npy", self.times)
+        self.save("spikes.clusters.npy", self.clusters)
+        self.save("spikes.amps.npy", np.linspace(1e-4, 2e-4, len(self.times)))
+        self.save("spikes.depths.npy", np.linspace(0, 80, len(self.times)))
+        self.save("clusters.channels.npy", np.array([0, 2, 1, 2]))
+        self.save("clusters.depths.npy", np.array([0.0, 40.0, 20.0, 40.0]))
+        self.save("clusters.uuids.csv", pd.DataFrame({"uuids": ["ua", "ub", "uc", "ud"]}))
+        self.save("clusters.metrics.pqt", self.metrics())
+        self.save("channels.localCoordinates.npy", np.array([[43.0, 20.0], [11.0, 40.0], [59.0, 60.0]]))
+        self.save("channels.rawInd.npy", np.arange(3))
+        self.save("channels.mlapdv.npy", np.array([[-2000, -1500, -3000], [-2000, -1500, -2980], [100, -1500, -2960]]))
+        self.save("channels.brainLocationIds_ccf_2017.npy", np.array([382, 385, 0]))
+
+    def metrics(self) -> pd.DataFrame:
+        label = [1.0, 1 / 3, 2 / 3, 1.0]
+        return pd.DataFrame({"cluster_id": range(4), "label": label, "firing_rate": [1.5, 1.6, 0.0, 1.7]})
+
+    def save(self, name: str, data: Any) -> Path:
+        path = self.sorting / name
+        if path.suffix == ".npy":
+            np.save(path, data)
+        elif path.suffix == ".pqt":
+            data.to_parquet(path)
+        else:
+            data.to_csv(path, index=False)
+        return path
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> TinySession:
+    """A bare ALF session with four units, one of them silent, and nine spikes."""
+    return TinySession(tmp_path / "session")
+
+
+@pytest.fixture(scope="session")
+def sample_source(sample_root: Path) -> Any:
+    """The sample as a source."""
+    import cubes
+
+    return cubes.source("one", sample_root)
+
+
+SAMPLE_WIDTHS = ("1ms", "10ms", "20ms", "100ms", "1_3s")
+
+
+@pytest.fixture(scope="session")
+def sample_cubes(sample_source: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with all products of the whole sample."""
+    import cubes
+
+    root = tmp_path_factory.mktemp("cubes")
+    pids = [insertion.pid for insertion in sample_source.insertions()]
+    products = ["spikes", "channels", *(f"counts_{width}" for width in SAMPLE_WIDTHS)]
+    cubes.build(cubes.plan(sample_source, pids, products, root=root))
+    return root

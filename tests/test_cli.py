@@ -1,0 +1,161 @@
+"""The command line: output, exit codes, one clear line for every error."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from cubes.cli import run
+from loaders.sample import SAMPLE
+
+PIDS = [probe.pid for probe in SAMPLE]
+
+
+def cubes_command(*arguments):
+    return [sys.executable, "-m", "cubes", *map(str, arguments)]
+
+
+@pytest.mark.parametrize("command", ["", "demo", "sample", "plan", "build", "ls", "info", "verify"])
+def test_every_command_explains_itself(command, capsys):
+    assert run([*command.split(), "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert ("Show which stores would be built" in text) == (command in ("", "plan"))
+    assert "<" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["plan"], ["ls"], ["verify", "x", "--fast"], ["plan", "--workers", "x"]]
+)
+def test_wrong_usage_is_exit_code_2(arguments, capsys):
+    assert run(arguments) == 2
+    assert "Traceback" not in "".join(capsys.readouterr())
+
+
+def test_plan_build_ls_info_verify(sample_root, tmp_path, capsys):
+    root = tmp_path / "my cubes"
+    options = [PIDS[2], "--source", str(sample_root), "--to", str(root), "--products", "counts_20ms", "channels"]
+    assert run(["plan", *options]) == 0
+    assert f"pid {PIDS[2]}: iblsorter, revision 2024-05-06" in capsys.readouterr().out
+    assert not root.exists()
+    assert run(["plan", *options, "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert [store["product"] for store in planned["stores"]] == ["counts_20ms", "channels"]
+    assert run(["build", *options]) == 0
+    built = capsys.readouterr().out.splitlines()
+    assert built == [str(root / store["path"]) for store in planned["stores"]]
+    assert run(["build", *options]) == 1
+    assert "exist already and are never overwritten" in capsys.readouterr().err
+    assert run(["build", *options, "--skip-existing", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"built": [], "skipped": 2}
+    assert run(["ls", str(root), "--json"]) == 0
+    assert {row["product"] for row in json.loads(capsys.readouterr().out)} == {"counts_20ms", "channels"}
+    assert run(["ls", str(root)]) == 0
+    assert "counts_20ms" in capsys.readouterr().out
+    assert run(["info", built[0]]) == 0
+    text = capsys.readouterr().out
+    assert "depth of the unit on the probe, from the tip [um]" in text
+    assert "spikes.times.npy" in text
+    assert run(["info", built[0], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["attrs"]["pid"] == PIDS[2]
+    assert run(["verify", str(root)]) == 0
+    assert "2 of 2 stores are complete" in capsys.readouterr().out
+    (root / f"insertions/{PIDS[2]}/counts_20ms.zarr/counts/c/0/0").unlink()
+    assert run(["verify", str(root), "--quick", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)[built[0]][0] == {"key": "counts/c/0/0", "what": "missing"}
+    assert run(["verify", str(root)]) == 1
+    assert "counts/c/0/0: missing" in capsys.readouterr().out
+
+
+def zero_bytes(tiny):
+    (tiny.sorting / "spikes.times.npy").write_bytes(b"")
+
+
+def shorter(tiny):
+    tiny.save("spikes.amps.npy", np.zeros(3))
+
+
+def pickled(tiny):
+    np.save(tiny.sorting / "spikes.times.npy", np.array([None]), allow_pickle=True)
+
+
+def duplicate_ids(tiny):
+    tiny.save("clusters.metrics.pqt", tiny.metrics().assign(cluster_id=0))
+
+
+def nothing(tiny):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("damage", "options", "words"),
+    [
+        (zero_bytes, [], ["spikes.times.npy", "empty (0 bytes)"]),
+        (shorter, [], ["spikes.amps 3", "spikes.times 9"]),
+        (pickled, [], ["spikes.times.npy", "pickle"]),
+        (duplicate_ids, [], ["clusters.metrics", "more than once"]),
+        (nothing, ["--sorter", "ks9"], ["'ks9' does not exist", "'pykilosort'"]),
+        (nothing, ["--revision", "1999-01-01"], ["'1999-01-01' does not exist", "''"]),
+        (nothing, ["--products", "counts_0ms"], ["counts_0ms", "positive number"]),
+        (nothing, ["--products", "counts_99s"], ["longer than the recording"]),
+        (nothing, ["--counts-layout", "diagonal"], ["'diagonal'", "balanced"]),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_1_and_nothing_left(tiny, tmp_path, capsys, damage, options, words):
+    damage(tiny)
+    root = tmp_path / "root"
+    assert run(["build", "--source", str(tiny.folder), "--to", str(root), *options]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("cubes: error: ")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+    assert not root.exists()
+
+
+def test_bad_folders_are_one_line(tmp_path, capsys):
+    for arguments in (
+        ["plan", "--source", str(tmp_path), "--to", "x"],
+        ["ls", str(tmp_path)],
+        ["verify", str(tmp_path / "a")],
+        ["info", str(tmp_path)],
+    ):
+        assert run(arguments) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("cubes: error: ")
+        assert err.count("\n") == 1
+
+
+def test_demo_tells_the_story_and_draws_the_figure(tmp_path, capsys):
+    for _ in range(2):  # the second time everything is there
+        assert run(["demo", str(tmp_path / "demo")]) == 0
+        text = capsys.readouterr().out
+        assert "124,905 spikes" in text
+        assert "xr.open_zarr(" in text
+        assert "good units: " in text
+    assert (tmp_path / "demo/summary.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ctrl_c_leaves_nothing_half_written(sample_root, tmp_path):
+    root = tmp_path / "root"
+    command = cubes_command(
+        "build", PIDS[0], "--source", sample_root, "--to", root, "--products", "counts_1ms", "counts_100us"
+    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not list(root.glob(".staging/*/counts/c/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "cubes: interrupted; nothing half-written was left. Run the same command again.\n"
+    assert not (root / ".staging").exists()
+    for store in root.glob("insertions/*/*.zarr"):
+        assert run(["verify", str(store)]) == 0
