@@ -50,13 +50,14 @@ def run(plan: Plan, *, existing: str = "error", workers: int = 2, progress: OnPr
         sorting = load_sorting(plan.catalog, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
         for store in todo:
             product = parse_product(store.product, plan.counts_layout)
-            built.append(_build_store(plan.root, store, product, sorting, workers, report))
+            built.append(build_store(plan.root, store, product, sorting, workers, report))
     return built
 
 
-def _build_store(
+def build_store(
     root: Path, plan: StorePlan, product: Product, sorting: Sorting, workers: int, report: OnProgress
 ) -> Path:
+    """Build and publish one store from a sorting that is loaded."""
     arrays, regions = product.arrays(sorting)
     if (arrays, regions) != (plan.arrays, plan.regions):
         raise InconsistentData(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ Rows = NDArray[np.integer[Any]]
 _DONE, _OVERFLOW, _OUTSIDE = 0, 1, 2
 
 
-def count_spikes(times: Times, rows: Rows, grid: BinGrid, n_rows: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def count_spikes(
+    times: Times, rows: Rows, grid: BinGrid, wanted: tuple[int, int], dtype: np.dtype[Any]
+) -> NDArray[Any]:
     """Count spikes by row and bin.
 
     Parameters
@@ -25,30 +28,31 @@ def count_spikes(times: Times, rows: Rows, grid: BinGrid, n_rows: int, dtype: np
     times : (spike,) float64, seconds
         All within `grid`, in any order.
     rows : (spike,) integer
-        Row of each spike, below `n_rows`.
+        Row of each spike.
     grid : BinGrid
-    n_rows : int
+    wanted : (int, int)
+        First row, and the one after the last; spikes of other rows are passed over.
     dtype : unsigned integer dtype
 
     Returns
     -------
-    (n_rows, grid.n) array of `dtype`
+    (row, grid.n) array of `dtype`
 
     Raises
     ------
     StoreError
         If a count does not fit into `dtype`; it never wraps.
     InconsistentData
-        If a spike lies outside the grid or the rows.
+        If a spike of these rows lies outside the grid.
     """
-    counts = np.zeros((n_rows, grid.n), dtype=dtype)
-    width = grid.width
+    first_row, after_last = wanted
+    counts = np.zeros((after_last - first_row, grid.n), dtype=dtype)
     largest = np.iinfo(dtype).max
-    status = _count(times, rows, float(width), width.numerator, float(width.denominator), grid.first, counts, largest)
+    status = _count(times, rows, *_exact(grid.width), grid.first, first_row, counts, largest)
     if status == _OVERFLOW:
-        raise StoreError(f"more than {largest} spikes of a unit in a bin of {width} s do not fit into {dtype}")
+        raise StoreError(f"more than {largest} spikes of a unit in a bin of {grid.width} s do not fit into {dtype}")
     if status == _OUTSIDE:
-        raise InconsistentData(f"a spike lies outside the {grid.n} bins of {width} s or the {n_rows} units")
+        raise InconsistentData(f"a spike lies outside the {grid.n} bins of {grid.width} s from bin {grid.first} on")
     return counts
 
 
@@ -62,15 +66,18 @@ def largest_count(times: Times, rows: Rows, grid: BinGrid, n_rows: int) -> int:
     rows : (spike,) integer
         Row of each spike, below `n_rows`.
     """
-    width = grid.width
     latest_bin = np.full(n_rows, np.iinfo(np.int64).min)
     run = np.zeros(n_rows, dtype=np.int64)
-    return int(_largest(times, rows, float(width), width.numerator, float(width.denominator), latest_bin, run))
+    return int(_largest(times, rows, *_exact(grid.width), latest_bin, run))
 
 
 def smallest_dtype(largest: int) -> np.dtype[Any]:
     """Smallest unsigned integer type that holds `largest`."""
     return np.min_scalar_type(largest)
+
+
+def _exact(width: Fraction) -> tuple[float, int, float]:
+    return float(width), width.numerator, float(width.denominator)
 
 
 @njit(inline="always")
@@ -85,12 +92,14 @@ def _bin(time, width, numerator, denominator):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _count(times, rows, width, numerator, denominator, first, counts, largest):  # type: ignore[no-untyped-def]
+def _count(times, rows, width, numerator, denominator, first, first_row, counts, largest):  # type: ignore[no-untyped-def]
     n_rows, n_bins = counts.shape
     for i in range(len(times)):
+        row = np.int64(rows[i]) - first_row
+        if not 0 <= row < n_rows:
+            continue
         k = _bin(times[i], width, numerator, denominator) - first
-        row = rows[i]
-        if not (0 <= k < n_bins and 0 <= row < n_rows):
+        if not 0 <= k < n_bins:
             return _OUTSIDE
         if counts[row, k] == largest:
             return _OVERFLOW

@@ -18,22 +18,19 @@ class CountsLayout:
         The access pattern that it is made for.
     units, bins : int
         Shape of one chunk; the array may be smaller.
-    units_per_task : int or None
-        Units that one writing task holds at once; None for all of them.
     """
 
     name: str
     serves: str
     units: int
     bins: int
-    units_per_task: int | None = None
 
 
 COUNTS_LAYOUTS = {
     layout.name: layout
     for layout in (
         CountsLayout("balanced", "single units over the session and all units around events alike", 100, 60_000),
-        CountsLayout("by-unit", "few units over the whole session", 10, 4_000_000, units_per_task=10),
+        CountsLayout("by-unit", "few units over the whole session", 10, 4_000_000),
         CountsLayout("by-time", "all units in short windows", 10_000, 5_000),
     )
 }

@@ -98,8 +98,7 @@ class CountsProduct:
         array = ArrayPlan(
             "counts", schema.COUNTS.dims, (n_units, grid.n), dtype.name, (units, bins), schema.COUNTS.attrs
         )
-        unit_steps = _steps(n_units, self.layout.units_per_task or n_units)
-        return (array,), tuple((u, t) for u in unit_steps for t in _steps(grid.n, bins))
+        return (array,), tuple((u, t) for t in _steps(grid.n, bins) for u in _steps(n_units, units))
 
     def labels(self, sorting: Sorting) -> xr.Dataset:
         time = schema.time_coordinate(self.grid(sorting))
@@ -108,16 +107,13 @@ class CountsProduct:
         return _labels(sorting, {"time": time}, attributes(sorting, self.name, title, parameters))
 
     def blocks(self, sorting: Sorting, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
-        (first_unit, last_unit), (start, stop) = region
+        units, (start, stop) = region
         grid = self.grid(sorting).part(start, stop)
         times, clusters = sorting.spikes.times, sorting.spikes.clusters
         edges = grid.edges()
         window = slice(*np.searchsorted(times, edges[[0, -1]], side="left"))
         times, clusters = times[window], clusters[window]
-        if (first_unit, last_unit) != (0, len(sorting.units)):
-            chosen = (clusters >= first_unit) & (clusters < last_unit)
-            times, clusters = times[chosen], clusters[chosen].astype(np.int64) - first_unit
-        counts = count_spikes(times, clusters, grid, last_unit - first_unit, np.dtype(arrays[0].dtype))
+        counts = count_spikes(times, clusters, grid, units, np.dtype(arrays[0].dtype))
         return {"counts": counts}
 
 

@@ -1,10 +1,12 @@
 """Labelled data cubes of Neuropixels recordings.
 
 >>> import cubes
->>> source = cubes.source("one", "path/to/ONE")  # doctest: +SKIP
->>> plan = cubes.plan(source, [pid], root="my-cubes")  # doctest: +SKIP
->>> cubes.build(plan)  # doctest: +SKIP
->>> tree = cubes.open("my-cubes", pid)  # doctest: +SKIP
+>>> source = cubes.source("one", "sample")
+>>> pid = source.insertions()[0].pid
+>>> plan = cubes.plan(source, [pid], root="my-cubes")
+>>> stores = cubes.build(plan, existing="skip")
+>>> cubes.open("my-cubes", pid)["counts_20ms"].counts.sizes
+Frozen({'unit': 500, 'time': 6000})
 
 Everything is imported when it is first used: ``import cubes`` itself loads neither xarray nor zarr, dask or ONE.
 """

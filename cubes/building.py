@@ -58,8 +58,9 @@ def plan(
     Examples
     --------
     >>> import cubes
-    >>> source = cubes.source("sample", "sample")  # doctest: +SKIP
-    >>> print(cubes.plan(source, [pid], ["counts_20ms"], root="my-cubes"))  # doctest: +SKIP
+    >>> plan = cubes.plan(cubes.source("one", "sample"), [pid], ["counts_20ms"], root="new-cubes")
+    >>> plan.stores[0].arrays[0].shape
+    (500, 6000)
     """
     return make_plan(
         source,
@@ -103,6 +104,8 @@ def build(
     Examples
     --------
     >>> import cubes
-    >>> cubes.build(plan)  # doctest: +SKIP
+    >>> plan = cubes.plan(cubes.source("one", "sample"), [pid], ["counts_20ms"], root="new-cubes")
+    >>> [store.name for store in cubes.build(plan)]
+    ['counts_20ms.zarr']
     """
     return run(plan, existing=existing, workers=workers, progress=progress)

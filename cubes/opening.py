@@ -45,9 +45,10 @@ def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTre
     Examples
     --------
     >>> import cubes
-    >>> tree = cubes.open("my-cubes", pid)  # doctest: +SKIP
-    >>> counts = tree["counts_20ms"].counts  # doctest: +SKIP
-    >>> counts.sel(unit=counts.good & (counts.acronym_cosmos == "TH"))  # doctest: +SKIP
+    >>> tree = cubes.open("my-cubes", pid)
+    >>> counts = tree["counts_20ms"].counts
+    >>> counts.sel(unit=counts.good & (counts.acronym_cosmos == "TH")).dims
+    ('unit', 'time')
     """
     folder = insertion_folder(Path(root), pid)
     stores = sorted(folder.glob("*.zarr"))

@@ -45,8 +45,9 @@ def select(
     Examples
     --------
     >>> import cubes
-    >>> counts = cubes.open("my-cubes", pid)["counts_20ms"].to_dataset()  # doctest: +SKIP
-    >>> cubes.select(counts, region="TH", good=True)  # doctest: +SKIP
+    >>> counts = cubes.open("my-cubes", pid)["counts_20ms"].to_dataset()
+    >>> cubes.select(counts, region="TH", good=True).attrs["selection"]
+    'kept ... of 500 units (... not in TH, ... not good)'
     """
     dim = next((name for name in ("unit", "channel") if name in ds.dims), None)
     if dim is None:

@@ -39,8 +39,9 @@ def source(kind: str, folder: str | Path, *, pids: Mapping[str, str] | None = No
     Examples
     --------
     >>> import cubes
-    >>> source = cubes.source("one", "path/to/ONE")  # doctest: +SKIP
-    >>> [insertion.pid for insertion in source.insertions()]  # doctest: +SKIP
+    >>> source = cubes.source("one", "sample")
+    >>> [insertion.probe for insertion in source.insertions()]
+    ['probe00', 'probe01', 'probe00']
     """
     if kind not in KINDS:
         raise BadArgument(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
@@ -85,7 +86,8 @@ def write_sample(folder: str | Path, *, voltage: bool = True, progress: Callable
     Examples
     --------
     >>> import cubes
-    >>> cubes.write_sample("sample")  # doctest: +SKIP
+    >>> cubes.write_sample("another-sample", voltage=False).name
+    'another-sample'
     """
     from loaders import sample
 

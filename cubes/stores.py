@@ -40,7 +40,8 @@ def ls(root: str | Path) -> pd.DataFrame:
     Examples
     --------
     >>> import cubes
-    >>> cubes.ls("my-cubes")  # doctest: +SKIP
+    >>> cubes.ls("my-cubes")["product"].tolist()
+    ['channels', 'counts_20ms', 'spikes']
     """
     import pandas as pd
 
@@ -76,7 +77,8 @@ def info(store: str | Path) -> dict[str, Any]:
     Examples
     --------
     >>> import cubes
-    >>> cubes.info("my-cubes/insertions/<pid>/counts_20ms.zarr")["attrs"]  # doctest: +SKIP
+    >>> cubes.info(f"my-cubes/insertions/{pid}/counts_20ms.zarr")["variables"]["counts"]["shape"]
+    [500, 6000]
     """
     store = Path(store)
     manifest = read_manifest(store)
@@ -118,7 +120,8 @@ def verify(path: str | Path, *, quick: bool = False) -> dict[str, list[Problem]]
     Examples
     --------
     >>> import cubes
-    >>> cubes.verify("my-cubes")  # doctest: +SKIP
+    >>> any(cubes.verify("my-cubes").values())
+    False
     """
     report = {}
     for store in find_stores(Path(path)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def md5(path: Path) -> str:
-    """MD5 of a file as a hexadecimal string."""
+    """MD5 of a file as a hexadecimal string; computed once for a file that does not change."""
+    status = path.stat()
+    return _md5(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _md5(path: Path, size: int, mtime_ns: int) -> str:  # the plan and the build read the same files
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 

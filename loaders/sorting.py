@@ -46,7 +46,9 @@ def load_sorting(catalog: Catalog, pid: str, *, sorter: str | None = None, revis
     Examples
     --------
     >>> from loaders.one_cache import OneCatalog
-    >>> sorting = load_sorting(OneCatalog.from_folder(sample_folder), pid)  # doctest: +SKIP
+    >>> sorting = load_sorting(OneCatalog.from_folder("sample"), pid, revision="2024-05-06")
+    >>> len(sorting.spikes), len(sorting.units), sorting.sorter
+    (124905, 500, 'pykilosort')
     """
     insertion = catalog.insertion(pid)
     try:

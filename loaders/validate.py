@@ -47,7 +47,7 @@ def clean_spikes(arrays: Arrays, n_units: int) -> tuple[Spikes, Notes]:
     if not finite.all():
         notes.append(f"{np.count_nonzero(~finite)} of {len(times)} spikes have no finite time and were left out")
         times, clusters, amps, depths = (a[finite] for a in (times, clusters, amps, depths))
-    if len(times) and (np.diff(times) < 0).any():
+    if (times[1:] < times[:-1]).any():
         notes.append("spike times were not in order; sorted, spikes of equal time keep their order")
         order = np.argsort(times, kind="stable")
         times, clusters, amps, depths = (a[order] for a in (times, clusters, amps, depths))
@@ -173,7 +173,7 @@ def _floats_or_nan(arrays: Arrays, name: str, n: int, notes: Notes, owner: str =
     if name in arrays:
         return arrays[name]
     notes.append(f"no {owner}.{name}: all are NaN")
-    return np.full(n, np.nan)
+    return np.broadcast_to(np.float64(np.nan), n)  # takes no memory
 
 
 def _same_length(owner: str, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -57,7 +57,7 @@ def test_counts_equal_brute_force(train):
     first = brute_bin(times[0], width)
     times, rows = times[times < rounded(first + 500, width)], rows[times < rounded(first + 500, width)]
     grid = BinGrid(width, first, 500)
-    counts = count_spikes(times, rows, grid, 4, np.dtype("uint16"))
+    counts = count_spikes(times, rows, grid, (0, 4), np.dtype("uint16"))
     expected = np.zeros((4, 500), dtype=int)
     for time, row in zip(times, rows, strict=True):
         expected[row, brute_bin(time, width) - first] += 1
@@ -68,7 +68,7 @@ def test_counts_equal_brute_force(train):
 def test_spikes_on_the_30_khz_grid_equal_searchsorted_where_floor_fails():
     times = np.arange(0, 30000 * 600) / 30000  # every sample of ten minutes
     grid = BinGrid.spanning(Fraction(1, 100), 0.0, times[-1])
-    counts = count_spikes(times, np.zeros(len(times), dtype=np.int32), grid, 1, np.dtype("uint16"))
+    counts = count_spikes(times, np.zeros(len(times), dtype=np.int32), grid, (0, 1), np.dtype("uint16"))
     edges = np.array([rounded(k, Fraction(1, 100)) for k in range(grid.n + 1)])
     expected = np.diff(np.searchsorted(times, edges))
     np.testing.assert_array_equal(counts[0], expected)
@@ -95,15 +95,25 @@ def test_a_count_that_does_not_fit_is_an_error():
     times, rows = np.full(256, 0.5), np.zeros(256, dtype=np.uint32)
     grid = BinGrid(Fraction(1), 0, 1)
     with pytest.raises(StoreError, match="more than 255 spikes"):
-        count_spikes(times, rows, grid, 1, np.dtype("uint8"))
-    assert count_spikes(times[:255], rows[:255], grid, 1, np.dtype("uint8"))[0, 0] == 255
-    assert count_spikes(times, rows, grid, 1, smallest_dtype(largest_count(times, rows, grid, 1)))[0, 0] == 256
+        count_spikes(times, rows, grid, (0, 1), np.dtype("uint8"))
+    assert count_spikes(times[:255], rows[:255], grid, (0, 1), np.dtype("uint8"))[0, 0] == 255
+    assert count_spikes(times, rows, grid, (0, 1), smallest_dtype(largest_count(times, rows, grid, 1)))[0, 0] == 256
 
 
-@pytest.mark.parametrize(("time", "row"), [(-0.1, 0), (1.0, 0), (0.5, 2), (0.5, -1)])
-def test_a_spike_outside_is_an_error(time, row):
+@pytest.mark.parametrize("time", [-0.1, 1.0, 5.0])
+def test_a_spike_outside_the_bins_is_an_error(time):
     with pytest.raises(InconsistentData, match="outside"):
-        count_spikes(np.array([time]), np.array([row]), BinGrid(Fraction(1, 10), 0, 10), 2, np.dtype("uint8"))
+        count_spikes(np.array([time]), np.array([1]), BinGrid(Fraction(1, 10), 0, 10), (0, 2), np.dtype("uint8"))
+
+
+@given(spike_trains(), st.integers(0, 4), st.integers(0, 4))
+def test_some_rows_are_those_of_all(train, first, last):
+    width, times, rows = train
+    grid = BinGrid.spanning(width, times[0], times[0] + 10 * float(width))
+    times, rows = times[times < grid.edges()[-1]], rows[: np.count_nonzero(times < grid.edges()[-1])]
+    everything = count_spikes(times, rows, grid, (0, 4), np.dtype("uint16"))
+    some = count_spikes(times, rows, grid, (min(first, last), max(first, last)), np.dtype("uint16"))
+    np.testing.assert_array_equal(some, everything[min(first, last) : max(first, last)])
 
 
 @pytest.mark.parametrize(("largest", "dtype"), [(0, "uint8"), (255, "uint8"), (256, "uint16"), (65536, "uint32")])

@@ -77,7 +77,7 @@ def test_the_labels_in_the_store_are_those_of_merge_clusters(both, sample_cubes)
 
 def counted(times, rows, width, n_rows):
     grid = BinGrid.spanning(width_from_name(width), times[0], times[-1])
-    return grid, count_spikes(times, rows, grid, n_rows, np.dtype("uint16"))
+    return grid, count_spikes(times, rows, grid, (0, n_rows), np.dtype("uint16"))
 
 
 def test_d3_unsorted_cluster_ids_do_not_swap_rows():

@@ -1,0 +1,15 @@
+"""Every benchmark also runs once, small, so that it cannot rot."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def test_bench_counts(tmp_path):
+    command = [sys.executable, BENCHMARKS / "bench_counts.py", "--units", "20", "--minutes", "1", "--rounds", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for line in ("### 1ms", "### 20ms", "### 100ms", "| ours, files to store |", "| iblutil bincount2D |"):
+        assert line in result.stdout
