@@ -24,6 +24,17 @@ settings.register_profile("nightly", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow or fault")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--run-slow"):
+        for item in items:
+            if {"slow", "fault"} & {mark.name for mark in item.iter_markers()}:
+                item.add_marker(pytest.mark.skip(reason="takes long; run it with --run-slow"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_home() -> Iterator[Path]:
     """The home folder of this test run, so that no test reads or writes the user's own."""
