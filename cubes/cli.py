@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,73 +87,75 @@ def sample(folder: Path, *, voltage: bool = True) -> None:
         print(insertion.pid, insertion.subject, insertion.date, insertion.probe, insertion.model)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Choice:
+    """What is to be built.
+
+    Parameters
+    ----------
+    source
+        A ONE cache folder, or one ALF session folder.
+    to
+        Folder of the stores.
+    products
+        spikes, channels, counts_WIDTH (counts_1ms, counts_1_3s ...). By default spikes channels counts_20ms.
+    sorter
+        Exact spike sorter, such as iblsorter.
+    revision
+        Exact revision of the sorting, such as 2024-05-06.
+    counts_layout
+        balanced, by-unit or by-time.
+    """
+
+    source: Path
+    to: Path
+    products: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative="")] = None
+    sorter: str | None = None
+    revision: str | None = None
+    counts_layout: str = "balanced"
+
+    def plan(self, pids: tuple[str, ...]) -> Plan:
+        """The plan for some insertions; for all of the source if none is named."""
+        from cubes.building import DEFAULT_PRODUCTS
+        from cubes.building import plan as make_plan
+        from cubes.sources import source as open_source
+
+        catalog = open_source("auto", self.source)
+        return make_plan(
+            catalog,
+            pids or tuple(insertion.pid for insertion in catalog.insertions()),
+            self.products or DEFAULT_PRODUCTS,
+            root=self.to,
+            sorter=self.sorter,
+            revision=self.revision,
+            counts_layout=self.counts_layout,
+        )
+
+
 @app.command
-def plan(
-    *pids: str,
-    source: Path,
-    to: Path,
-    products: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
-    sorter: str | None = None,
-    revision: str | None = None,
-    counts_layout: str = "balanced",
-    json: Json = False,
-) -> None:
+def plan(*pids: str, choice: Choice, json: Json = False) -> None:
     """Show which stores would be built, with shapes, chunks and bytes. Writes nothing.
 
     Parameters
     ----------
     pids
         Probe insertions; all of the source if none is given.
-    source
-        A ONE cache folder, or one ALF session folder.
-    to
-        Folder of the stores.
-    products
-        spikes, channels, counts_WIDTH (counts_20ms, counts_1ms, counts_1_3s ...).
-    sorter
-        Exact spike sorter, such as iblsorter.
-    revision
-        Exact revision of the sorting, such as 2024-05-06.
-    counts_layout
-        balanced, by-unit or by-time.
     json
         Print JSON.
     """
-    made = _make_plan(pids, source, to, products, sorter, revision, counts_layout)
-    print(_to_json(made.to_dict()) if json else made)
+    planned = choice.plan(pids)
+    print(_to_json(planned.to_dict()) if json else planned)
 
 
 @app.command
-def build(
-    *pids: str,
-    source: Path,
-    to: Path,
-    products: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
-    sorter: str | None = None,
-    revision: str | None = None,
-    counts_layout: str = "balanced",
-    skip_existing: Json = False,
-    workers: int = 2,
-    json: Json = False,
-) -> None:
+def build(*pids: str, choice: Choice, skip_existing: Json = False, workers: int = 2, json: Json = False) -> None:
     """Build the stores of some insertions. A store exists only when it is complete and verified.
 
     Parameters
     ----------
     pids
         Probe insertions; all of the source if none is given.
-    source
-        A ONE cache folder, or one ALF session folder.
-    to
-        Folder of the stores.
-    products
-        spikes, channels, counts_WIDTH (counts_20ms, counts_1ms, counts_1_3s ...).
-    sorter
-        Exact spike sorter, such as iblsorter.
-    revision
-        Exact revision of the sorting, such as 2024-05-06.
-    counts_layout
-        balanced, by-unit or by-time.
     skip_existing
         Leave stores that exist as they are, instead of refusing.
     workers
@@ -162,16 +165,19 @@ def build(
     """
     from cubes.building import build as build_stores
 
-    made = _make_plan(pids, source, to, products, sorter, revision, counts_layout)
+    planned = choice.plan(pids)
     with _Bar() as bar:
-        built = build_stores(made, existing="skip" if skip_existing else "error", workers=workers, progress=bar.update)
+        built = build_stores(
+            planned, existing="skip" if skip_existing else "error", workers=workers, progress=bar.update
+        )
+    skipped = len(planned.stores) - len(built)
     if json:
-        print(_to_json({"built": [str(path) for path in built], "skipped": len(made.stores) - len(built)}))
+        print(_to_json({"built": [str(path) for path in built], "skipped": skipped}))
         return
     for path in built:
         print(path)
-    if len(built) < len(made.stores):
-        print(f"{len(made.stores) - len(built)} stores existed already and were left as they are", file=sys.stderr)
+    if skipped:
+        print(f"{skipped} stores existed already and were left as they are", file=sys.stderr)
 
 
 @app.command
@@ -224,8 +230,6 @@ def verify(path: Path, *, quick: Json = False, json: Json = False) -> int:
     json
         Print JSON.
     """
-    from dataclasses import asdict
-
     from cubes.stores import verify as verify_stores
 
     report = verify_stores(path, quick=quick)
@@ -239,32 +243,6 @@ def verify(path: Path, *, quick: Json = False, json: Json = False) -> int:
                 print(f"        {problem.key}: {problem.what}")
         print(f"{len(report) - len(damaged)} of {len(report)} stores are complete and unchanged")
     return 1 if damaged else 0
-
-
-def _make_plan(
-    pids: tuple[str, ...],
-    source: Path,
-    to: Path,
-    products: list[str] | None,
-    sorter: str | None,
-    revision: str | None,
-    counts_layout: str,
-) -> Plan:
-    from cubes.building import DEFAULT_PRODUCTS
-    from cubes.building import plan as make_plan
-    from cubes.sources import source as open_source
-
-    catalog = open_source("auto", source)
-    chosen = pids or tuple(insertion.pid for insertion in catalog.insertions())
-    return make_plan(
-        catalog,
-        chosen,
-        products or DEFAULT_PRODUCTS,
-        root=to,
-        sorter=sorter,
-        revision=revision,
-        counts_layout=counts_layout,
-    )
 
 
 def _to_json(value: Any) -> str:
