@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 an error, told in one line, or a store that does not verif
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,10 +38,14 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
         result = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError:
         return 2
     except CubesError as error:
         return _fail(str(error))
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except KeyboardInterrupt:

@@ -142,6 +142,14 @@ def test_demo_tells_the_story_and_draws_the_figure(tmp_path, capsys):
     assert (tmp_path / "demo/summary.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(sample_cubes):
+    store = sample_cubes / f"insertions/{PIDS[0]}/spikes.zarr"
+    with subprocess.Popen(cubes_command("info", store), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 def test_ctrl_c_leaves_nothing_half_written(sample_root, tmp_path):
     root = tmp_path / "root"
     command = cubes_command(
