@@ -14,7 +14,7 @@ import zarr
 from chunking import encode
 from chunking.plan import Plan, Region, StorePlan
 from chunking.products import Product, parse_product
-from chunking.provenance import software
+from chunking.provenance import attributes, build_key, software
 from chunking.publish import publish, refuse_existing, staged
 from chunking.schema import validate
 from loaders.errors import BadArgument, InconsistentData, StoreError
@@ -58,27 +58,26 @@ def build_store(
     root: Path, plan: StorePlan, product: Product, sorting: Sorting, workers: int, report: OnProgress
 ) -> Path:
     """Build and publish one store from a sorting that is loaded."""
-    arrays, regions = product.arrays(sorting)
-    if (arrays, regions) != (plan.arrays, plan.regions):
+    if build_key(sorting, product.name, product.parameters) != plan.build_key:
         raise InconsistentData(
             f"pid {plan.pid}, product {plan.product}: the source has changed since the plan; plan again"
         )
-    labels = product.labels(sorting)
-    total = len(regions) + 1
+    attrs = attributes(sorting, product.name, product.title, product.parameters)
+    total = len(plan.regions) + 1
     report(Progress(plan.pid, plan.product, 0, total))
     with staged(root, plan.path) as folder:
-        encode.write_labels(folder, labels)
-        encode.create_arrays(folder, arrays)
+        encode.write_labels(folder, product.labels(sorting).assign_attrs(attrs))
+        encode.create_arrays(folder, plan.arrays)
         group = encode.open_arrays(folder)
 
         def task(region: Region) -> None:
             write_region(group, product, sorting, plan, region)
 
-        for done in _run_tasks(task, regions, workers):
+        for done in _run_tasks(task, plan.regions, workers):
             report(Progress(plan.pid, plan.product, done, total))
         encode.consolidate(folder)
         _check(folder)
-        publish(folder, root / plan.path, _facts(labels.attrs["build_key"], plan, sorting))
+        publish(folder, root / plan.path, _facts(plan, sorting))
     report(Progress(plan.pid, plan.product, total, total))
     return root / plan.path
 
@@ -111,11 +110,11 @@ def _check(folder: Path) -> None:
         validate(ds)
 
 
-def _facts(build_key: str, plan: StorePlan, sorting: Sorting) -> dict[str, object]:
+def _facts(plan: StorePlan, sorting: Sorting) -> dict[str, object]:
     return {
         "pid": plan.pid,
         "product": plan.product,
-        "build_key": build_key,
+        "build_key": plan.build_key,
         "built": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": software(),
         "sources": [asdict(source) for source in sorting.sources],

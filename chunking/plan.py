@@ -54,6 +54,8 @@ class StorePlan:
         What each task writes: whole chunks of all arrays, no chunk twice.
     task_bytes : int
         Largest uncompressed block that a task holds.
+    build_key : str
+        Hash of the sources and of everything else that determines the store.
     exists : bool
         Whether a store is there already.
     """
@@ -66,6 +68,7 @@ class StorePlan:
     arrays: tuple[ArrayPlan, ...]
     regions: tuple[Region, ...]
     task_bytes: int
+    build_key: str
     exists: bool
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan
 from chunking.products import Product, parse_product
+from chunking.provenance import build_key
 from loaders.errors import PlanRefused
 from loaders.records import Catalog, Sorting
 from loaders.sorting import load_sorting
@@ -49,6 +50,7 @@ def _plan_store(root: Path, sorting: Sorting, product: Product) -> StorePlan:
         arrays=arrays,
         regions=regions,
         task_bytes=_largest_task(arrays, regions),
+        build_key=build_key(sorting, product.name, product.parameters),
         exists=(root / path).exists(),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, Protocol
@@ -18,7 +18,6 @@ from chunking.bins import BinGrid, width_from_name, width_name
 from chunking.counting import count_spikes, largest_count, smallest_dtype
 from chunking.layouts import SPIKES_PER_CHUNK, CountsLayout, counts_layout
 from chunking.plan import ArrayPlan, Region
-from chunking.provenance import attributes
 from loaders.errors import BadArgument, PlanRefused
 from loaders.records import Sorting
 
@@ -33,12 +32,22 @@ class Product(Protocol):
         """Name of the store, without ``.zarr``."""
         ...
 
+    @property
+    def title(self) -> str:
+        """What the store holds, in words."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """Everything but the sources that determines its content."""
+        ...
+
     def arrays(self, sorting: Sorting) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
         """Its large arrays, and the regions that the tasks write, each of whole chunks."""
         ...
 
     def labels(self, sorting: Sorting) -> xr.Dataset:
-        """Its coordinates, small variables and attributes."""
+        """Its coordinates and small variables."""
         ...
 
     def blocks(self, sorting: Sorting, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
@@ -79,6 +88,14 @@ class CountsProduct:
     def name(self) -> str:
         return f"counts_{width_name(self.width)}"
 
+    @cached_property
+    def title(self) -> str:
+        return f"Spike counts in bins of {float(self.width):g} s"
+
+    @cached_property
+    def parameters(self) -> Mapping[str, str]:
+        return {"bin_width_s": str(self.width), "layout": self.layout.name}
+
     def grid(self, sorting: Sorting) -> BinGrid:
         """The bins from session time 0 (or the first spike, if earlier) to the last spike."""
         times = sorting.spikes.times
@@ -101,10 +118,7 @@ class CountsProduct:
         return (array,), tuple((u, t) for t in _steps(grid.n, bins) for u in _steps(n_units, units))
 
     def labels(self, sorting: Sorting) -> xr.Dataset:
-        time = schema.time_coordinate(self.grid(sorting))
-        parameters = {"bin_width_s": str(self.width), "layout": self.layout.name}
-        title = f"Spike counts in bins of {float(self.width):g} s"
-        return _labels(sorting, {"time": time}, attributes(sorting, self.name, title, parameters))
+        return _labels(sorting, {"time": schema.time_coordinate(self.grid(sorting))})
 
     def blocks(self, sorting: Sorting, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
         units, (start, stop) = region
@@ -122,6 +136,8 @@ class SpikesProduct:
     """CF contiguous ragged array: every spike by unit and then by time; ``row_size`` says how many a unit has."""
 
     name: str = "spikes"
+    title: str = "Spikes by unit and time"
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     def arrays(self, sorting: Sorting) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
         n = len(sorting.spikes)
@@ -133,7 +149,7 @@ class SpikesProduct:
         row_size = _row_size(sorting)
         rows = {"row_size": row_size, "row_start": np.cumsum(row_size) - row_size}
         ragged = {name: xr.Variable(v.dims, rows[name], v.attrs) for name, v in schema.RAGGED.items()}
-        return _labels(sorting, ragged, attributes(sorting, self.name, "Spikes by unit and time", {}))
+        return _labels(sorting, ragged)
 
     def blocks(self, sorting: Sorting, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
         ((start, stop),) = region
@@ -147,22 +163,22 @@ class ChannelsProduct:
     """The recording sites of the probe: geometry, brain region and coordinates."""
 
     name: str = "channels"
+    title: str = "Recording sites and their brain regions"
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     def arrays(self, sorting: Sorting) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
         return (), ()
 
     def labels(self, sorting: Sorting) -> xr.Dataset:
-        variables = schema.channel_variables(sorting.channels)
-        attrs = attributes(sorting, self.name, "Recording sites and their brain regions", {})
-        return xr.Dataset(variables, attrs=attrs)
+        return xr.Dataset(schema.channel_variables(sorting.channels))
 
     def blocks(self, sorting: Sorting, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
         return {}
 
 
-def _labels(sorting: Sorting, coordinates: Mapping[str, xr.Variable], attrs: dict[str, Any]) -> xr.Dataset:
+def _labels(sorting: Sorting, coordinates: Mapping[str, xr.Variable]) -> xr.Dataset:
     units = schema.unit_coordinates(sorting.insertion, sorting.units, sorting.channels)
-    return xr.Dataset(coords=units | dict(coordinates), attrs=attrs)
+    return xr.Dataset(coords=units | dict(coordinates))
 
 
 def _steps(size: int, step: int) -> list[tuple[int, int]]:

@@ -228,7 +228,8 @@ def test_a_chunk_that_was_not_written_stops_the_publication(sample_source, tmp_p
 
 def test_a_source_that_changes_after_the_plan_is_noticed(tiny, tmp_path):
     plan = cubes.plan(cubes.source("folder", tiny.folder), [tiny.pid], ["counts_100ms"], root=tmp_path / "root")
-    tiny.save("spikes.times.npy", tiny.times + 1)
+    depths = np.load(tiny.sorting / "spikes.depths.npy")
+    tiny.save("spikes.depths.npy", depths + 1)  # the same shape
     with pytest.raises(cubes.InconsistentData, match="the source has changed since the plan"):
         cubes.build(plan)
 
