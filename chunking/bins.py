@@ -8,9 +8,11 @@ A spike at `t` is in bin `k` when ``edge(k) <= t < edge(k + 1)``, where ``edge(k
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +20,23 @@ from numpy.typing import NDArray
 from loaders.errors import BadArgument
 
 MAX_DENOMINATOR = 1_000_000
+MAX_BINS = 2**31
 _EXACT = 2**53
 
 Times = NDArray[np.float64]
 
 
-def parse_width(width: float | str | Decimal | Fraction) -> Fraction:
+Width = float | np.floating[Any] | str | Decimal | Fraction
+
+
+def parse_width(width: Width) -> Fraction:
     """Bin width in seconds as an exact fraction.
 
     Parameters
     ----------
     width : float, str, Decimal or Fraction, seconds
-        ``0.02``, ``"0.02"`` and ``"1/50"`` are the same width; a float means the simplest fraction that rounds to it.
+        ``0.02``, ``"0.02"``, ``"1/50"`` and ``"20ms"`` are the same width; a float means the simplest fraction that
+        rounds to it.
 
     Raises
     ------
@@ -41,8 +48,10 @@ def parse_width(width: float | str | Decimal | Fraction) -> Fraction:
     >>> parse_width(0.02), parse_width("1/3"), parse_width(1 / 3)
     (Fraction(1, 50), Fraction(1, 3), Fraction(1, 3))
     """
+    if isinstance(width, str) and width.strip().endswith("s"):
+        return width_from_name(width.strip())
     try:
-        exact = Fraction(width)
+        exact = Fraction(str(width) if isinstance(width, np.floating) else width)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
         raise BadArgument(
             f"bin width: expected a positive number of seconds such as 0.02 or '1/3', got {width!r}"
@@ -50,7 +59,7 @@ def parse_width(width: float | str | Decimal | Fraction) -> Fraction:
     simple = exact.limit_denominator(MAX_DENOMINATOR)
     if exact <= 0:
         raise BadArgument(f"bin width: expected a positive number of seconds, got {width!r}")
-    if simple != exact and not (isinstance(width, float) and float(simple) == width):
+    if simple != exact and not (isinstance(width, float | np.floating) and type(width)(float(simple)) == width):
         raise BadArgument(
             f"bin width: expected seconds as a fraction with a denominator up to {MAX_DENOMINATOR:,} "
             f"(so not below 1 us), got {width!r}"
@@ -82,7 +91,23 @@ class BinGrid:
 
     @classmethod
     def spanning(cls, width: Fraction, first_time: float, last_time: float) -> BinGrid:
-        """The bins from session time 0, or from `first_time` if that is earlier, to the one of `last_time`."""
+        """The bins from session time 0, or from `first_time` if that is earlier, to the one of `last_time`.
+
+        Raises
+        ------
+        BadArgument
+            If a bin is longer than this span, or there are more than `MAX_BINS`.
+        """
+        span_s = last_time - min(0.0, first_time)
+        if float(width) > span_s:
+            raise BadArgument(
+                f"bin width {float(width):g} s: longer than the recording, of which the spikes span {span_s:g} s"
+            )
+        if span_s / float(width) > MAX_BINS:
+            raise BadArgument(
+                f"bin width {float(width):g} s: {span_s / float(width):.0f} bins, more than the limit of {MAX_BINS}; "
+                f"is the last spike really at {last_time:g} s?"
+            )
         first = min(0, bin_number(first_time, width))
         return cls(width, first, bin_number(last_time, width) + 1 - first)
 
@@ -140,14 +165,15 @@ def width_from_name(name: str) -> Fraction:
     Raises
     ------
     BadArgument
-        If `name` is no number followed by s, ms or us.
+        If `name` is no positive number followed by s, ms or us.
     """
-    for unit, per_second in (("ms", 1_000), ("us", 1_000_000), ("s", 1)):
-        if name.endswith(unit) and name[: -len(unit)].strip():
-            number = name[: -len(unit)].replace("_", "/")
-            try:
-                value = Fraction(number)
-            except (ValueError, ZeroDivisionError):
-                break
-            return parse_width(value / per_second)
-    raise BadArgument(f"bin width {name!r}: expected a number and a unit, such as 20ms, 0.5ms, 1s or 1_3s")
+    match = re.fullmatch(r"([0-9./_e+-]+)(s|ms|us)", name)
+    try:
+        value = (
+            Fraction(match[1].replace("_", "/")) / {"s": 1, "ms": 1_000, "us": 1_000_000}[match[2]] if match else None
+        )
+    except (ValueError, ZeroDivisionError):
+        value = None
+    if value is None or value <= 0:
+        raise BadArgument(f"bin width {name!r}: expected a positive number and a unit, such as 20ms, 0.5ms, 1s or 1_3s")
+    return parse_width(value)

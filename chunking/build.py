@@ -12,6 +12,7 @@ from pathlib import Path
 import zarr
 
 from chunking import encode
+from chunking.manifest import read_manifest
 from chunking.plan import Plan, Region, StorePlan
 from chunking.products import Product, parse_product
 from chunking.provenance import attributes, build_key, software
@@ -39,8 +40,12 @@ def run(plan: Plan, *, existing: str = "error", workers: int = 2, progress: OnPr
     """Build every store of a plan. Parameters and errors are those of `cubes.build`."""
     if existing not in ("error", "skip"):
         raise BadArgument(f"existing: expected 'error' or 'skip', got {existing!r}")
+    if workers < 1:
+        raise BadArgument(f"workers: expected at least 1, got {workers}")
     if existing == "error":
         refuse_existing(plan.root, [store.path for store in plan.stores])
+    for store in plan.stores:
+        _refuse_other(plan.root / store.path, store)
     report = progress or (lambda _: None)
     built = []
     for _, group in groupby(plan.stores, key=lambda store: store.pid):
@@ -52,6 +57,15 @@ def run(plan: Plan, *, existing: str = "error", workers: int = 2, progress: OnPr
             product = parse_product(store.product, plan.counts_layout)
             built.append(build_store(plan.root, store, product, sorting, workers, report))
     return built
+
+
+def _refuse_other(path: Path, plan: StorePlan) -> None:
+    """Raise StoreError if a store exists that is not the planned one: another sorting, other files, another layout."""
+    if path.exists() and read_manifest(path).get("build_key") != plan.build_key:
+        raise StoreError(
+            f"store {path}: exists, but was built from other files, parameters or versions than planned now (sorter "
+            f"{plan.sorter!r}, revision {plan.revision!r}); remove it or choose another root"
+        )
 
 
 def build_store(

@@ -12,6 +12,7 @@ import numpy as np
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan
 from chunking.products import Product, parse_product
 from chunking.provenance import build_key
+from loaders.alf_paths import check_pid
 from loaders.errors import PlanRefused
 from loaders.records import Catalog, Sorting
 from loaders.sorting import load_sorting
@@ -39,7 +40,7 @@ def make_plan(
 
 def _plan_store(root: Path, sorting: Sorting, product: Product) -> StorePlan:
     arrays, regions = product.arrays(sorting)
-    pid = sorting.insertion.pid
+    pid = check_pid(sorting.insertion.pid)
     path = f"insertions/{pid}/{product.name}.zarr"
     return StorePlan(
         pid=pid,

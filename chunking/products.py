@@ -101,12 +101,10 @@ class CountsProduct:
         times = sorting.spikes.times
         if not len(times):
             return BinGrid(self.width, 0, 0)
-        if self.width > times[-1]:
-            raise PlanRefused(
-                f"pid {sorting.insertion.pid}, product {self.name}: the bin width of {float(self.width):g} s is longer "
-                f"than the recording, whose last spike is at {times[-1]:g} s"
-            )
-        return BinGrid.spanning(self.width, float(times[0]), float(times[-1]))
+        try:
+            return BinGrid.spanning(self.width, float(times[0]), float(times[-1]))
+        except BadArgument as error:
+            raise PlanRefused(f"pid {sorting.insertion.pid}, product {self.name}: {error}") from error
 
     def arrays(self, sorting: Sorting) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
         grid, n_units = self.grid(sorting), len(sorting.units)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -15,8 +16,7 @@ from loaders.records import Sorting
 def attributes(sorting: Sorting, product: str, title: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes of a store: identity, what was noticed, and every source file by path, size and hash.
 
-    The same inputs give the same attributes, whatever the source they came through and whenever they were built:
-    times and dataset ids are in the manifest only.
+    The same inputs give the same attributes whenever they are built: times and dataset ids are in the manifest only.
     """
     insertion = sorting.insertion
     times = sorting.spikes.times
@@ -51,18 +51,19 @@ def attributes(sorting: Sorting, product: str, title: str, parameters: Mapping[s
 def build_key(sorting: Sorting, product: str, parameters: Mapping[str, Any]) -> str:
     """Hash of all that determines the bytes of a product: sources, parameters, schema and version."""
     inputs = {
+        "insertion": asdict(sorting.insertion),
         "sources": _sources(sorting),
         "product": product,
         "parameters": parameters,
         "schema": SCHEMA_VERSION,
-        "version": version("ibl-cubes"),
+        "versions": {name: version(name) for name in ("ibl-cubes", "iblatlas")},  # iblatlas makes the region labels
     }
     return hashlib.blake2b(to_json(inputs).encode(), digest_size=16).hexdigest()
 
 
 def software() -> dict[str, str]:
     """Versions of what wrote a store, for its manifest."""
-    return {name: version(name) for name in ("ibl-cubes", "zarr", "numcodecs", "numpy", "xarray")}
+    return {name: version(name) for name in ("ibl-cubes", "iblatlas", "zarr", "numcodecs", "numpy", "xarray")}
 
 
 def to_json(value: object) -> str:

@@ -11,7 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,13 @@ def staged(root: Path, path: str) -> Iterator[Path]:
     folder = root / STAGING / f"{path.replace('/', '.')}.{uuid.uuid4().hex[:12]}"
     try:
         folder.mkdir(parents=True)
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"root {root}: cannot be written to ({error}); choose another folder") from error
     try:
         yield folder
     finally:
+        # Only what is ours: another build may be at work in every folder above.
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # other builds may be using it
-            folder.parent.rmdir()
-        with suppress(OSError):  # only if nothing was published there
-            (root / path).parent.rmdir()
 
 
 def refuse_existing(root: Path, paths: list[str]) -> None:
@@ -78,6 +74,7 @@ def publish(store: Path, final: Path, facts: Mapping[str, Any]) -> None:
     for folder in [store, *(path for path in store.rglob("*") if path.is_dir())]:
         _fsync(folder)
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
         store.rename(final)
     except OSError as error:
         raise StoreError(f"store {final}: cannot be published ({error})") from error

@@ -6,6 +6,7 @@ versions of xarray turn into timedelta64.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from chunking.bins import BinGrid
-from loaders.errors import StoreError
+from loaders.errors import InconsistentData, StoreError
 from loaders.records import Channels, Insertion, Locations, Units
 
 SCHEMA_VERSION = 1
@@ -124,12 +125,30 @@ def unit_coordinates(insertion: Insertion, units: Units, channels: Channels) -> 
         "good": units.good,
     }
     data |= {name: values[units.channel] for name, values in location_arrays(channels.locations).items()}
-    coordinates = {name: xr.Variable(v.dims, data[name], v.attrs) for name, v in UNIT.items()}
+    coordinates = {name: _variable(v, data[name]) for name, v in UNIT.items()}
     for name, values in units.metrics.items():
         if name != "label":
-            ours = f"metric_{name}" if name in UNIT else name
-            coordinates[ours] = xr.Variable("unit", values, _metric_attrs(name))
+            ours = metric_name(name)
+            if ours in coordinates:
+                raise InconsistentData(f"clusters.metrics: two columns would both be called {ours!r}")
+            coordinates[ours] = xr.Variable("unit", _text(values), _metric_attrs(name))
     return coordinates
+
+
+def metric_name(name: str) -> str:
+    """Name of a metric in a store: its own, unless that is taken or cannot name a variable."""
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    taken = {*UNIT, *CHANNEL, *SPIKE, *RAGGED, "time", "counts", "spike", "trial"}
+    return plain if plain[:1].isalpha() and plain not in taken else f"metric_{plain}"
+
+
+def _variable(variable: Variable, data: NDArray[Any]) -> xr.Variable:
+    return xr.Variable(variable.dims, _text(data), variable.attrs)
+
+
+def _text(data: NDArray[Any]) -> NDArray[Any]:
+    """Text with an explicit dtype: xarray would take an empty array of objects for floats."""
+    return data.astype(np.dtypes.StringDType()) if data.dtype.kind == "O" else data
 
 
 def channel_variables(channels: Channels) -> dict[str, xr.Variable]:
@@ -141,7 +160,7 @@ def channel_variables(channels: Channels) -> dict[str, xr.Variable]:
         "axial_um": channels.axial_um,
         **location_arrays(channels.locations),
     }
-    return {name: xr.Variable(v.dims, data[name], v.attrs) for name, v in CHANNEL.items()}
+    return {name: _variable(v, data[name]) for name, v in CHANNEL.items()}
 
 
 def time_coordinate(grid: BinGrid) -> xr.Variable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+import math
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -14,8 +14,9 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from chunking import schema
-from chunking.bins import BinGrid, bin_number, parse_width
+from chunking.bins import BinGrid, Width, bin_number, parse_width
 from chunking.counting import count_spikes
+from cubes.ragged import check_ragged, spikes_of
 from loaders.errors import BadArgument
 
 _UNITS_PER_BLOCK = 100
@@ -23,8 +24,8 @@ _BINS_PER_BLOCK = 60_000
 
 
 def bin(
-    spikes: xr.Dataset,
-    width: float | str | Decimal | Fraction,
+    spikes: xr.Dataset | xr.DataTree,
+    width: Width,
     *,
     start: float | None = None,
     stop: float | None = None,
@@ -34,13 +35,13 @@ def bin(
 
     Parameters
     ----------
-    spikes : Dataset
+    spikes : Dataset or DataTree
         The product ``spikes``, or some of its units.
     width : float, str, Decimal or Fraction, seconds
         ``0.02``, ``"1/3"`` and the like; the edges are exact multiples of it.
     start, stop : float, seconds, optional
-        The bins that hold these times are the first and the last one. By default session time 0 (or the first
-        spike, if earlier) and the last spike of the recording.
+        All bins that touch ``[start, stop)`` are counted. By default from session time 0 (or the first spike, if
+        earlier) to the last spike of the recording.
     dtype : str
         Unsigned integer type of the counts. A count that does not fit is an error when it is computed.
 
@@ -52,7 +53,8 @@ def bin(
     Raises
     ------
     BadArgument
-        If the width is not a positive fraction, `stop` is before `start`, or `spikes` is no product ``spikes``.
+        If the width is not a positive fraction or longer than the recording, `stop` is not after `start`, or
+        `spikes` is no product ``spikes``.
 
     Examples
     --------
@@ -61,50 +63,51 @@ def bin(
     >>> cubes.bin(spikes, 0.005).sel(time=slice(10, 20)).compute().shape
     (500, 2000)
     """
-    missing = {"spike_time", "row_size", "row_start"} - set(spikes.variables)
-    if missing or "unit" not in spikes.dims:
-        raise BadArgument(
-            f"spikes: expected the product spikes with a dimension unit, but {sorted(missing)} is missing"
-        )
-    if spikes.sizes["spike"] != spikes.attrs["n_spikes"]:
-        raise BadArgument(
-            f"spikes: expected all {spikes.attrs['n_spikes']} spikes, got {spikes.sizes['spike']}; "
-            "choose units before, and times with start and stop"
-        )
-    if np.dtype(dtype).kind != "u":
-        raise BadArgument(f"dtype: expected an unsigned integer type, got {dtype!r}")
-    grid = _grid(spikes, parse_width(width), start, stop)
-    units = _steps(spikes.sizes["unit"], _UNITS_PER_BLOCK)
+    ds = spikes.to_dataset() if isinstance(spikes, xr.DataTree) else spikes
+    check_ragged(ds)
+    counted = _counts_dtype(dtype)
+    grid = _grid(ds, parse_width(width), start, stop)
+    units = _steps(ds.sizes["unit"], _UNITS_PER_BLOCK)
     bins = _steps(grid.n, _BINS_PER_BLOCK)
-    rows = [[_lazy_block(spikes, u, grid.part(*b), np.dtype(dtype)) for b in bins] for u in units]
-    empty = da.zeros((spikes.sizes["unit"], grid.n), dtype=dtype)
-    data = da.block(rows) if units and bins else empty
-    unit_coords = {
-        name: c.variable for name, c in spikes.coords.items() if c.dims == ("unit",) and name not in schema.RAGGED
-    }
-    coords = unit_coords | {"time": schema.time_coordinate(grid)}
+    rows = [[_lazy_block(ds, slice(*u), grid.part(*b), counted) for b in bins] for u in units]
+    data = da.block(rows) if units and bins else da.zeros((ds.sizes["unit"], grid.n), dtype=counted)
+    kept = (name for name, c in ds.coords.items() if c.dims == ("unit",) and name not in schema.RAGGED)
+    coords = {name: ds.coords[name].variable for name in kept} | {"time": schema.time_coordinate(grid)}
     return xr.DataArray(data, coords, schema.COUNTS.dims, name="counts", attrs=schema.COUNTS.attrs)
 
 
+def _counts_dtype(dtype: str) -> np.dtype[Any]:
+    try:
+        parsed = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        parsed = None
+    if parsed is None or parsed.kind != "u":
+        raise BadArgument(f"dtype: expected an unsigned integer type such as 'uint16', got {dtype!r}")
+    return parsed
+
+
 def _grid(spikes: xr.Dataset, width: Fraction, start: float | None, stop: float | None) -> BinGrid:
-    if "last_spike_s" not in spikes.attrs and (start is None or stop is None):
-        return BinGrid(width, 0, 0)  # without spikes nobody knows how long the recording is
-    first = bin_number(min(0.0, spikes.attrs["first_spike_s"]) if start is None else float(start), width)
-    last = bin_number(float(spikes.attrs["last_spike_s"] if stop is None else stop), width)
-    if last < first:
-        raise BadArgument(f"stop: expected a time from start on, got start {start} and stop {stop}")
-    return BinGrid(width, first, last + 1 - first)
+    for name, value in (("start", start), ("stop", stop)):
+        if value is not None and not math.isfinite(value):
+            raise BadArgument(f"{name}: expected a time in seconds, got {value}")
+    first_spike, last_spike = (spikes.attrs.get(name) for name in ("first_spike_s", "last_spike_s"))
+    if start is None and stop is None:
+        if first_spike is None or last_spike is None:
+            return BinGrid(width, 0, 0)  # without spikes nobody knows how long the recording is
+        return BinGrid.spanning(width, first_spike, last_spike)
+    first = bin_number(float(min(0.0, first_spike or 0.0) if start is None else start), width)
+    end = bin_number(float((last_spike or 0.0) if stop is None else stop), width)
+    if stop is None or BinGrid(width, end, 1).edges()[0] < stop:
+        end += 1  # the bin that `stop` lies in; a bin that begins at `stop` is not wanted
+    if end <= first:
+        raise BadArgument(f"stop: expected a time after start, got start {start} and stop {stop}")
+    return BinGrid(width, first, end - first)
 
 
-def _lazy_block(spikes: xr.Dataset, units: tuple[int, int], grid: BinGrid, dtype: np.dtype[Any]) -> da.Array:
-    """Dask array of one block: the spikes of its units are slices of the stored array, joined where they touch."""
-    starts = spikes["row_start"].values[slice(*units)]
-    sizes = spikes["row_size"].values[slice(*units)]
-    times = spikes["spike_time"]
-    stored = times.data if times.chunks is not None else times.chunk().data
-    parts = [stored[begin:end] for begin, end in _joined(starts, sizes)]
-    chosen = da.concatenate(parts).rechunk(-1) if parts else da.zeros(0, chunks=1)
-    block = chosen.to_delayed()[0] if len(chosen.shape) and chosen.numblocks[0] else np.zeros(0)
+def _lazy_block(spikes: xr.Dataset, units: slice, grid: BinGrid, dtype: np.dtype[Any]) -> da.Array:
+    times = spikes_of(spikes, units)
+    sizes = spikes["row_size"].values[units]
+    block = times.to_delayed()[0] if len(times) else np.zeros(0)
     counts = delayed(_count_block)(block, sizes, grid, dtype)
     lazy: da.Array = da.from_delayed(counts, (len(sizes), grid.n), dtype)
     return lazy
@@ -117,17 +120,6 @@ def _count_block(
     first, last = grid.edges()[[0, -1]]
     inside = (times >= first) & (times < last)
     return count_spikes(times[inside], rows[inside], grid, (0, len(sizes)), dtype)
-
-
-def _joined(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Ranges of spikes in the order of the units, neighbours joined."""
-    joined: list[tuple[int, int]] = []
-    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], start + size)
-        elif size:
-            joined.append((start, start + size))
-    return joined
 
 
 def _steps(size: int, step: int) -> list[tuple[int, int]]:

@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
         result = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
-        sys.stdout.flush()
+        print(end="", flush=True)  # a closed pipe shows now, not at exit
     except CycloptsError:
         return 2
     except CubesError as error:
@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"cubes: error: {message}", file=sys.stderr)
+    print(f"cubes: error: {' '.join(message.split())}", file=sys.stderr)
     return 1
 
 
@@ -145,7 +145,7 @@ def plan(*pids: str, choice: Choice, json: Json = False) -> None:
     Parameters
     ----------
     pids
-        Probe insertions; all of the source if none is given.
+        Probe insertions, named before the options; all of the source if none is given.
     json
         Print JSON.
     """
@@ -160,7 +160,7 @@ def build(*pids: str, choice: Choice, skip_existing: Json = False, workers: int 
     Parameters
     ----------
     pids
-        Probe insertions; all of the source if none is given.
+        Probe insertions, named before the options; all of the source if none is given.
     skip_existing
         Leave stores that exist as they are, instead of refusing.
     workers
@@ -187,22 +187,24 @@ def build(*pids: str, choice: Choice, skip_existing: Json = False, workers: int 
 
 @app.command
 def ls(root: Path, *, json: Json = False) -> None:
-    """List the stores of a root.
+    """List the stores of a root, or the insertions of a source.
 
     Parameters
     ----------
     root
-        Folder of the stores.
+        Folder of the stores, or a ONE cache folder or an ALF session folder.
     json
         Print JSON.
     """
+    from cubes.sources import is_source
+    from cubes.sources import ls as list_insertions
     from cubes.stores import ls as list_stores
 
-    table = list_stores(root)
+    table = list_insertions(root) if is_source(root) else list_stores(root)
     if json:
         print(_to_json(table.to_dict("records")))
     else:
-        print(table.drop(columns=["path", "built"]).to_string(index=False))
+        print(table.drop(columns=["path", "built", "comment"], errors="ignore").to_string(index=False))
 
 
 @app.command

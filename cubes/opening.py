@@ -10,12 +10,12 @@ import xarray as xr
 from chunking.manifest import read_manifest
 from chunking.schema import validate
 from loaders.alf_paths import known_pids
-from loaders.errors import NotFound
+from loaders.errors import InconsistentData, NotFound
 
 IDENTITY = ("pid", "eid", "probe", "lab", "subject", "date", "number", "probe_model")
 
 
-Chunks = dict[str, int] | Literal["native", "auto"] | None
+Chunks = dict[str, int] | Literal["native"] | None
 
 
 def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTree:
@@ -27,7 +27,7 @@ def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTre
         Folder of the stores.
     pid : str
         Probe insertion.
-    chunks : dict, "auto", "native" or None
+    chunks : dict, "native" or None
         Chunks of the dask arrays; ``"native"`` are those of the store, None means lazy arrays without dask.
 
     Returns
@@ -41,6 +41,8 @@ def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTre
         If there is no such root or insertion; the message lists those that exist.
     StoreError
         If a store has no manifest, or is not what its attributes promise.
+    InconsistentData
+        If the products come from different sortings, so that a unit of one is not the same unit of another.
 
     Examples
     --------
@@ -55,9 +57,20 @@ def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTre
     products = {store.stem: open_store(store, chunks) for store in stores}
     if not products:
         raise NotFound(f"pid {pid!r}: {folder} holds no store")
+    _refuse_mixture(pid, products)
     first = next(iter(products.values()))
     attrs = {name: first.attrs[name] for name in IDENTITY}
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **products}, name=pid)
+
+
+def _refuse_mixture(pid: str, products: dict[str, xr.Dataset]) -> None:
+    sortings = {name: (ds.attrs["collection"], ds.attrs["revision"]) for name, ds in products.items()}
+    if len(set(sortings.values())) > 1:
+        found = "; ".join(f"{name}: {path}, revision {rev or 'none'}" for name, (path, rev) in sortings.items())
+        raise InconsistentData(
+            f"pid {pid}: the products come from different sortings ({found}); a unit number means another unit in "
+            "each. Build them from one revision, or open a single store with xr.open_zarr"
+        )
 
 
 def open_store(store: Path, chunks: Chunks = "native") -> xr.Dataset:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loaders.errors import BadArgument, NotFound
 from loaders.records import Catalog
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KINDS = ("one", "folder", "sample", "auto")
 
@@ -94,13 +99,23 @@ def write_sample(folder: str | Path, *, voltage: bool = True, progress: Callable
     return sample.write_sample(Path(folder), voltage=voltage, progress=progress)
 
 
+def is_source(folder: Path) -> bool:
+    """Whether a folder is a ONE cache or an ALF session."""
+    return (folder / "sessions.pqt").is_file() or (folder / "alf").is_dir()
+
+
+def ls(folder: str | Path) -> pd.DataFrame:
+    """List the insertions of a source, one row each."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(insertion) for insertion in source("auto", folder).insertions()])
+
+
 def _detect(folder: Path) -> str:
     if not folder.is_dir():
         raise NotFound(f"source folder {folder}: does not exist")
-    if (folder / "sessions.pqt").is_file():
-        return "one"
-    if (folder / "alf").is_dir():
-        return "folder"
+    if is_source(folder):
+        return "one" if (folder / "sessions.pqt").is_file() else "folder"
     raise NotFound(
         f"source folder {folder}: is no session and no ONE cache; expected a subfolder alf (an ALF session) "
         "or a table sessions.pqt (a ONE cache)"

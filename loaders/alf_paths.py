@@ -7,9 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from loaders.errors import BadArgument
 from loaders.records import DatasetRecord
 
 _SHOWN = 8
+_PID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def check_pid(pid: str) -> str:
+    """Return `pid` if it can name a folder; raise BadArgument otherwise."""
+    if not _PID.fullmatch(pid):
+        raise BadArgument(f"pid {pid!r}: expected letters, digits, '.', '_' and '-', beginning with a letter or digit")
+    return pid
 
 
 def split_alf_path(session_path: Path) -> tuple[str, str, str, int]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from loaders.alf_paths import known_pids, record_of, split_alf_path
+from loaders.alf_paths import check_pid, known_pids, record_of, split_alf_path
 from loaders.errors import BadArgument, NotFound
 from loaders.records import DatasetRecord, Insertion
 
@@ -39,16 +39,18 @@ class FolderCatalog:
             raise NotFound(f"session folder {self._folder}: expected alf/probe00 or the like in it, found none")
         if unknown := sorted(set(pids or {}) - set(probes)):
             raise BadArgument(f"pids: the session has no {', '.join(unknown)}; its probes are {', '.join(probes)}")
-        self._insertions = {}
+        self._insertions: dict[str, Insertion] = {}
         for probe in probes:
             insertion = self._insertion(probe, (pids or {}).get(probe))
+            if insertion.pid in self._insertions:
+                raise BadArgument(f"pids: {insertion.pid!r} stands for two probes; every probe needs its own")
             self._insertions[insertion.pid] = insertion
 
     def _insertion(self, probe: str, pid: str | None) -> Insertion:
         lab, subject, date, number = split_alf_path(self._folder)
         session = f"{subject}_{date}_{number:03d}" if subject else self._folder.resolve().name
-        name = re.sub(r"[^A-Za-z0-9._-]", "-", f"{session}_{probe}")
-        return Insertion(pid or name, "", probe, lab, subject, date, number)
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", f"{session}_{probe}").lstrip("._-")
+        return Insertion(check_pid(pid or name), "", probe, lab, subject, date, number)
 
     def insertions(self) -> list[Insertion]:
         """All probes of the session, sorted by name."""

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from loaders.alf_paths import known_pids, record_of, split_alf_path
+from loaders.alf_paths import check_pid, known_pids, record_of, split_alf_path
 from loaders.errors import CorruptData, NotFound
 from loaders.readers import read_table
 from loaders.records import DatasetRecord, Insertion
@@ -34,7 +34,7 @@ class OneCatalog:
     def __init__(self, one: One, insertions: pd.DataFrame) -> None:
         self._one = one
         self._insertions = {
-            str(pid): (str(eid), *(str(row.get(name) or "") for name in ("name", "model", "comment")))
+            check_pid(str(pid)): (str(eid), *(str(row.get(name) or "") for name in ("name", "model", "comment")))
             for (eid, pid), row in zip(insertions.index.tolist(), insertions.to_dict("records"), strict=True)
         }
 
@@ -59,13 +59,18 @@ class OneCatalog:
         insertions = read_table(folder / "insertions.pqt")
         if "name" not in insertions.columns or insertions.index.nlevels != 2:
             raise CorruptData(f"{folder / 'insertions.pqt'}: expected an index (eid, id) and a column 'name'")
-        for table in ("sessions.pqt", "datasets.pqt"):  # ONE itself reads a broken table with an obscure error
-            read_table(folder / table)
+        read_table(folder / "sessions.pqt")  # ONE itself reads a broken table with an obscure error
+        datasets = read_table(folder / "datasets.pqt")
         from one.api import One
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ONE warns about tables that it has no use for
-            return cls(One(cache_dir=folder, mode="local"), insertions)
+            one = One(cache_dir=folder, mode="local")
+            if len(datasets) and not len(one.list_datasets()):
+                raise CorruptData(
+                    f"{folder / 'datasets.pqt'}: ONE does not accept this table; download the cache again"
+                )
+            return cls(one, insertions)
 
     def insertions(self) -> list[Insertion]:
         """All insertions, sorted by subject, date, number and probe."""
@@ -88,9 +93,16 @@ class OneCatalog:
         return sorted(records, key=lambda record: record.rel_path)
 
     def _session_path(self, eid: str) -> Path:
-        path = self._one.eid2path(eid)
+        try:
+            path = self._one.eid2path(eid)
+        except ValueError:  # what ONE says of an eid that it does not know
+            path = None
         if path is None:
             raise NotFound(f"session {eid}: in the insertions table of the cache but not in its sessions table")
+        if ".." in Path(path).parts:
+            raise CorruptData(
+                f"sessions table of the cache: session {eid} lies in {path}, which leads out of the cache"
+            )
         return Path(path)
 
 
@@ -104,8 +116,8 @@ def _record(session_path: Path, dataset_id: str, row: pd.Series[Any]) -> Dataset
     return record_of(
         session_path,
         rel_path,
-        size=None if pd.isna(row["file_size"]) else int(row["file_size"]),
-        md5=row["hash"] if isinstance(row["hash"], str) and row["hash"] else None,
+        size=None if pd.isna(row.get("file_size")) else int(row["file_size"]),
+        md5=row["hash"] if isinstance(row.get("hash"), str) and row["hash"] else None,
         default=bool(row.get("default_revision", False)),
         id=dataset_id,
     )

@@ -80,17 +80,19 @@ def read_npy(path: Path, *, kinds: str, ndim: int = 1) -> NDArray[Any]:
         array = _open_npy(path)
     except (ValueError, EOFError, OSError) as error:
         raise CorruptData(f"{path}: not a readable npy file without pickles ({error}); fetch it again") from error
-    if array.dtype.kind not in kinds:
-        raise CorruptData(f"{path}: expected a dtype of kind {_kind_names(kinds)}, got {array.dtype}")
+    if array.dtype.kind not in kinds or array.dtype.itemsize > 8 or array.dtype == np.float16:
+        raise CorruptData(f"{path}: expected a dtype of kind {_kind_names(kinds)} of 4 or 8 bytes, got {array.dtype}")
     if array.ndim != ndim:
         raise CorruptData(f"{path}: expected {ndim} dimension(s), got shape {array.shape}")
-    return array
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _open_npy(path: Path) -> NDArray[Any]:
     array: NDArray[Any]
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise ValueError(f"its npy version {version[0]}.{version[1]} is unknown")
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
         expected = file.tell() + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
@@ -108,8 +110,8 @@ def _kind_names(kinds: str) -> str:
     return " or ".join(names[kind] for kind in kinds)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a ``.pqt`` or ``.csv`` table.
+def read_table(path: Path, *, text: bool = False) -> pd.DataFrame:
+    """Read a ``.pqt`` or ``.csv`` table; with `text` every column of a csv is text, as it stands there.
 
     Raises
     ------
@@ -119,6 +121,6 @@ def read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        return pd.read_csv(path, dtype=str if text else None) if path.suffix == ".csv" else pd.read_parquet(path)
     except Exception as error:  # pyarrow and pandas raise many unrelated types here
         raise CorruptData(f"{path}: not a readable {path.suffix} table ({error}); fetch it again") from error

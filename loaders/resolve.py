@@ -25,13 +25,17 @@ Files = dict[str, DatasetRecord]
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSorting:
-    """The files of one sorting: `files` by ``object.attribute``, `sites` the electrode sites of the probe."""
+    """The files of one sorting: `files` by ``object.attribute``, `sites` the electrode sites of the probe.
+
+    `notes` says in words what was odd.
+    """
 
     sorter: str
     revision: str
     collection: str
     files: Mapping[str, DatasetRecord]
     sites: Mapping[str, DatasetRecord]
+    notes: tuple[str, ...] = ()
 
 
 def resolve_sorting(
@@ -75,7 +79,8 @@ def resolve_sorting(
             f"Revisions that exist: {_quoted(revisions)}"
         )
     collection = f"alf/{probe}/{chosen}".rstrip("/")
-    return ResolvedSorting(chosen, wanted, collection, files, _electrode_sites(records, probe))
+    sites, notes = _electrode_sites(records, probe)
+    return ResolvedSorting(chosen, wanted, collection, files, sites, notes)
 
 
 def _sortings(records: list[DatasetRecord], probe: str) -> dict[str, dict[str, Files]]:
@@ -119,13 +124,18 @@ def _choose_revision(revisions: Mapping[str, Files], what: str, revision: str | 
     return default[0] if len(default) == 1 else max(revisions)
 
 
-def _electrode_sites(records: list[DatasetRecord], probe: str) -> Files:
+def _electrode_sites(records: list[DatasetRecord], probe: str) -> tuple[Files, tuple[str, ...]]:
     """Files of the electrode sites: they belong to the probe, not to a sorting, and have revisions of their own."""
     revisions: dict[str, Files] = {}
     for record in records:
         if record.collection == f"alf/{probe}" and record.name.startswith("electrodeSites."):
             _add(revisions.setdefault(record.revision, {}), _object_attribute(record.name), record)
-    return revisions[_choose_revision(revisions, probe, None)] if revisions else {}
+    if not revisions:
+        return {}, ()
+    chosen = _choose_revision(revisions, probe, None)
+    elsewhere = sorted(set().union(*revisions.values()) - set(revisions[chosen]))
+    note = f"{', '.join(elsewhere)} exist only in another revision than {chosen!r} of electrodeSites and are not used"
+    return revisions[chosen], (note,) if elsewhere else ()
 
 
 def _object_attribute(name: str) -> str:

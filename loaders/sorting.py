@@ -61,7 +61,7 @@ def load_sorting(catalog: Catalog, pid: str, *, sorter: str | None = None, revis
 def _read(insertion: Insertion, resolved: ResolvedSorting) -> Sorting:
     reader = _FileReader()
     clusters = reader.arrays(resolved.files, "clusters", _CLUSTERS)
-    used = int(clusters["channels"].max(initial=-1)) + 1
+    used = max(clusters["channels"].tolist(), default=-1) + 1
     channels, channel_notes = clean_channels(
         reader.arrays(resolved.files, "channels", _SITES), reader.arrays(resolved.sites, "electrodeSites", _SITES), used
     )
@@ -78,7 +78,7 @@ def _read(insertion: Insertion, resolved: ResolvedSorting) -> Sorting:
         units=units,
         channels=channels,
         sources=tuple(reader.sources),
-        notes=(*spike_notes, *unit_notes, *channel_notes),
+        notes=(*resolved.notes, *spike_notes, *unit_notes, *channel_notes),
     )
 
 
@@ -105,10 +105,10 @@ class _FileReader:
     def uuids(self, files: Mapping[str, DatasetRecord]) -> Strings | None:
         if (record := files.get("clusters.uuids")) is None:
             return None
-        table = read_table(self._path(record))
-        if table.shape[1] != 1:
-            raise CorruptData(f"{record.path}: expected one column of uuids, got columns {list(table.columns)}")
-        return np.asarray(table.iloc[:, 0].astype(str), dtype=object)
+        table = read_table(self._path(record), text=True)
+        if list(table.columns) != ["uuids"]:
+            raise CorruptData(f"{record.path}: expected one column named uuids, got columns {list(table.columns)}")
+        return np.asarray(table["uuids"].fillna("").astype(str), dtype=object)
 
     def metrics(self, files: Mapping[str, DatasetRecord]) -> Any:
         record = files.get("clusters.metrics")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import InconsistentData
-from loaders.records import Channels, Floats, Spikes, Strings, Units
+from loaders.records import Channels, Floats, Ints, Spikes, Strings, Units
 from loaders.regions import VOID_ID, locate, region_rows
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def clean_spikes(arrays: Arrays, n_units: int) -> tuple[Spikes, Notes]:
     """
     _same_length("spikes", arrays)
     notes: Notes = []
-    times, clusters = arrays["times"], arrays["clusters"]
+    times, clusters = np.asarray(arrays["times"], dtype=np.float64), arrays["clusters"]
     _check_ids("spikes.clusters", clusters, n_units, "the cluster table")
     amps, depths = (_floats_or_nan(arrays, name, len(times), notes) for name in ("amps", "depths"))
     finite = np.isfinite(times)
@@ -82,13 +82,13 @@ def clean_channels(channels: Arrays, sites: Arrays, n_channels_used: int) -> tup
     mlapdv = _columns(merged, "mlapdv", n, 3, "coordinates in the brain", notes)
     x, y, z = (mlapdv[:, i] / 1e6 for i in range(3))
     located = "brainLocationIds_ccf_2017" in merged
-    atlas_id = np.asarray(merged["brainLocationIds_ccf_2017"] if located else np.full(n, VOID_ID), dtype=np.int64)
+    atlas_id = _atlas_ids(merged["brainLocationIds_ccf_2017"], notes) if located else np.full(n, VOID_ID)
     if not located:
         notes.append("no histology: the brain region of every site is void")
     unknown = np.unique(atlas_id[region_rows(atlas_id) < 0])
     if unknown.size:
         notes.append(f"atlas ids that the region table does not have are labelled void: {unknown.tolist()}")
-    raw_ind = np.asarray(merged.get("rawInd", np.arange(n)), dtype=np.int64)
+    raw_ind = _integers("channels.rawInd", merged.get("rawInd", np.arange(n)))
     return Channels(raw_ind, local[:, 0], local[:, 1], locate(x, y, z, atlas_id), "alf" if located else "none"), notes
 
 
@@ -114,16 +114,19 @@ def clean_units(
     """
     notes: Notes = []
     _same_length("clusters", arrays if uuids is None else {**arrays, "uuids": uuids})
+    _check_ids("clusters.channels", arrays["channels"], n_channels, "the channel table")
     channel = np.asarray(arrays["channels"], dtype=np.int64)
     n = len(channel)
-    _check_ids("clusters.channels", channel, n_channels, "the channel table")
     if uuids is None:
         notes.append("no clusters.uuids: the uuid of every unit is empty")
         uuids = np.full(n, "", dtype=object)
     elif len(set(uuids)) < n:
         raise InconsistentData(f"clusters.uuids: expected {n} different ids, got {len(set(uuids))}")
     joined = _join_metrics(metrics, n, notes)
-    label = np.asarray(joined.get("label", np.full(n, np.nan)), dtype=np.float64)
+    label = joined.get("label", np.full(n, np.nan))
+    if label.dtype.kind not in "fiu":
+        raise InconsistentData(f"clusters.metrics label: expected numbers from 0 to 1, got {label[:3].tolist()} ...")
+    label = np.asarray(label, dtype=np.float64)
     depth_um = _floats_or_nan(arrays, "depths", n, notes, "clusters")
     return Units(uuids, channel, depth_um, label, label == 1, joined), notes
 
@@ -139,7 +142,7 @@ def _join_metrics(metrics: pd.DataFrame | None, n: int, notes: Notes) -> dict[st
                 f"clusters.metrics: expected a column 'cluster_id' to join on, got {list(metrics.columns)}"
             )
         metrics = metrics.reset_index()
-    ids = metrics["cluster_id"].to_numpy()
+    ids = _integers("clusters.metrics cluster_id", metrics["cluster_id"].to_numpy())
     _check_ids("clusters.metrics cluster_id", ids, n, "the cluster table")
     if len(np.unique(ids)) < len(ids):
         values, counts = np.unique(ids, return_counts=True)
@@ -148,15 +151,43 @@ def _join_metrics(metrics: pd.DataFrame | None, n: int, notes: Notes) -> dict[st
         notes.append(f"{n - len(ids)} of {n} units have no row in clusters.metrics; their metrics are NaN")
     if not np.array_equal(ids, np.sort(ids)):
         notes.append("rows of clusters.metrics were not in order of cluster_id; joined on cluster_id")
-    table = metrics.set_index("cluster_id").reindex(np.arange(n))
-    return {str(name): _metric_column(column) for name, column in table.items()}
+    table = metrics.assign(cluster_id=ids).set_index("cluster_id")
+    return {str(name): _metric_column(column, n) for name, column in table.items()}
 
 
-def _metric_column(column: pd.Series[Any]) -> NDArray[Any]:
-    """A numeric column as it is, anything else as text with missing values empty."""
-    if column.dtype.kind in "fiub":
-        return column.to_numpy()
-    return column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=object)
+def _metric_column(column: pd.Series[Any], n: int) -> NDArray[Any]:
+    """A column by cluster id: numbers with NaN where missing, anything else as text, empty where missing."""
+    import pandas as pd
+
+    whole = len(column) == n and not column.isna().any()
+    wanted = np.arange(n)
+    if pd.api.types.is_numeric_dtype(column.dtype):  # bools too
+        plain = column if whole else column.astype("float64")
+        return plain.reindex(wanted).to_numpy()
+    text = column.astype(object).where(column.notna(), "").astype(str)
+    return text.reindex(wanted, fill_value="").to_numpy(dtype=object)
+
+
+def _integers(name: str, values: NDArray[Any]) -> Ints:
+    """Whole numbers as int64, whatever their type; anything else is refused, never rounded."""
+    if values.dtype.kind not in "fiu":
+        raise InconsistentData(f"{name}: expected whole numbers, got {values.dtype} such as {values[:1].tolist()}")
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64)
+    if not np.array_equal(whole.astype(np.float64), values.astype(np.float64)) or (
+        values.dtype == "u8" and (whole < 0).any()
+    ):
+        raise InconsistentData(
+            f"{name}: expected whole numbers, got for example {values[whole != values][:1].tolist()}"
+        )
+    return whole
+
+
+def _atlas_ids(values: NDArray[Any], notes: Notes) -> Ints:
+    missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+    if missing.any():
+        notes.append(f"{np.count_nonzero(missing)} sites have no atlas id; labelled void")
+    return _integers("channels.brainLocationIds_ccf_2017", np.where(missing, VOID_ID, values))
 
 
 def _columns(arrays: Arrays, name: str, n: int, width: int, what: str, notes: Notes) -> Floats:

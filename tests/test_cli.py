@@ -100,6 +100,7 @@ def nothing(tiny):
         (duplicate_ids, [], ["clusters.metrics", "more than once"]),
         (nothing, ["--sorter", "ks9"], ["'ks9' does not exist", "'pykilosort'"]),
         (nothing, ["--revision", "1999-01-01"], ["'1999-01-01' does not exist", "''"]),
+        (nothing, ["--workers", "0"], ["workers: expected at least 1, got 0"]),
         (nothing, ["--products", "counts_0ms"], ["counts_0ms", "positive number"]),
         (nothing, ["--products", "counts_99s"], ["longer than the recording"]),
         (nothing, ["--counts-layout", "diagonal"], ["'diagonal'", "balanced"]),
@@ -164,6 +165,6 @@ def test_ctrl_c_leaves_nothing_half_written(sample_root, tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err == "cubes: interrupted; nothing half-written was left. Run the same command again.\n"
-    assert not (root / ".staging").exists()
+    assert list((root / ".staging").iterdir()) == []
     for store in root.glob("insertions/*/*.zarr"):
         assert run(["verify", str(store)]) == 0

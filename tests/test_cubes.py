@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import cubes
-from loaders.errors import BadArgument, NotFound, StoreError
+from loaders.errors import BadArgument, InconsistentData, NotFound, StoreError
 from loaders.regions import region_ids
 from loaders.sample import SAMPLE
 
@@ -51,6 +51,15 @@ def test_boolean_masks_and_times_select(tree):
     assert ds.counts.groupby("acronym_cosmos").sum("unit").sum() == ds.attrs["n_spikes"]
 
 
+def test_open_refuses_to_mix_sortings(sample_source, tmp_path):
+    cubes.build(cubes.plan(sample_source, PIDS[:1], ["counts_100ms"], root=tmp_path, revision=""))
+    cubes.build(cubes.plan(sample_source, PIDS[:1], ["spikes"], root=tmp_path, revision="2024-05-06"))
+    with pytest.raises(
+        InconsistentData, match=r"counts_100ms: alf/probe00/pykilosort, revision none; spikes: .*2024-05-06"
+    ):
+        cubes.open(tmp_path, PIDS[0])
+
+
 def test_open_errors(sample_cubes, tmp_path):
     with pytest.raises(NotFound, match=r"pid 'x': not in .*, which has"):
         cubes.open(sample_cubes, "x")
@@ -83,10 +92,10 @@ def test_bin_of_some_units_in_any_order(tree):
 def test_bin_of_a_window(tree):
     stored = tree["counts_20ms"].counts
     window = cubes.bin(tree["spikes"].to_dataset(), 0.02, start=10, stop=11)
-    xr.testing.assert_equal(window.compute().astype("uint8"), stored.isel(time=slice(500, 551)).compute())
+    xr.testing.assert_equal(window.compute().astype("uint8"), stored.sel(time=slice(10, 11)).compute())
     beyond = cubes.bin(tree["spikes"].to_dataset(), 1, start=-2, stop=200)
-    assert (float(beyond.time[0]), float(beyond.time[-1])) == (-1.5, 200.5)
-    assert int(beyond.sum()) == stored.attrs.get("n", tree["spikes"].attrs["n_spikes"])
+    assert (float(beyond.time[0]), float(beyond.time[-1])) == (-1.5, 199.5)
+    assert int(beyond.sum()) == tree["spikes"].attrs["n_spikes"]
 
 
 def test_bin_survives_pickle_and_other_chunks(sample_cubes, tree):
@@ -102,14 +111,25 @@ def test_bin_refuses_what_would_be_wrong(tree):
     spikes = tree["spikes"].to_dataset()
     with pytest.raises(BadArgument, match="expected all 124905 spikes, got 10"):
         cubes.bin(spikes.isel(spike=slice(10)), 0.02)
-    with pytest.raises(BadArgument, match="'row_size', 'row_start', 'spike_time'"):
+    with pytest.raises(BadArgument, match="row_size, row_start, spike_time is missing"):
         cubes.bin(tree["counts_20ms"].to_dataset(), 0.02)
-    with pytest.raises(BadArgument, match="from start on"):
-        cubes.bin(spikes, 0.02, start=5, stop=1)
+    for start, stop in ((5, 1), (5, 5)):
+        with pytest.raises(BadArgument, match="after start"):
+            cubes.bin(spikes, 0.02, start=start, stop=stop)
+    with pytest.raises(BadArgument, match="start: expected a time in seconds, got nan"):
+        cubes.bin(spikes, 0.02, start=np.nan)
+    with pytest.raises(BadArgument, match="longer than the recording"):
+        cubes.bin(spikes, 1000)
+    with pytest.raises(BadArgument, match="choose one unit as a list"):
+        cubes.bin(spikes.sel(unit=5), 0.02)
+    with pytest.raises(BadArgument, match="n_spikes"):
+        cubes.bin(spikes.drop_attrs(), 0.02)
     with pytest.raises(BadArgument, match="unsigned"):
         cubes.bin(spikes, 0.02, dtype="float32")
+    with pytest.raises(BadArgument, match="unsigned"):
+        cubes.bin(spikes, 0.02, dtype="nonsense")
     with pytest.raises(StoreError, match="more than 255"):
-        cubes.bin(spikes, 120, dtype="uint8").compute()
+        cubes.bin(spikes, 100, dtype="uint8").compute()
 
 
 def test_select_by_region_quality_and_hemisphere(tree):
@@ -132,12 +152,26 @@ def test_select_then_bin_the_ragged_spikes(tree):
     chosen = cubes.select(tree["spikes"].to_dataset(), region="TH", good=True)
     stored = cubes.select(tree["counts_20ms"].to_dataset(), region="TH", good=True)
     np.testing.assert_array_equal(cubes.bin(chosen, 0.02), stored.counts)
+    spikes = chosen.sizes["spike"]
+    assert spikes == chosen.attrs["n_spikes"] == int(chosen.row_size.sum()) == int(stored.counts.sum()) < 124_905
+    unit = chosen.isel(unit=3)
+    mine = chosen.spike_time.values[int(unit.row_start) : int(unit.row_start + unit.row_size)]
+    everything = tree["spikes"].to_dataset().sel(unit=int(unit.unit))
+    start = int(everything.row_start)
+    np.testing.assert_array_equal(mine, everything.spike_time.values[start : start + int(everything.row_size)])
+    twice = cubes.select(chosen, region="PO")
+    assert twice.attrs["selection"].startswith(chosen.attrs["selection"] + "; kept ")
+    assert len(cubes.select(tree["counts_20ms"], good=True).unit) == int(tree["counts_20ms"].good.sum())
 
 
 def test_select_errors(tree):
     ds = tree["counts_20ms"].to_dataset()
     with pytest.raises(NotFound, match="did you mean"):
         cubes.select(ds, region="CAA1")
+    with pytest.raises(BadArgument, match="channels have no quality"):
+        cubes.select(tree["channels"], good=True)
+    with pytest.raises(BadArgument, match="expected acronyms"):
+        cubes.select(ds, region=[None])
     with pytest.raises(BadArgument, match="hemisphere"):
         cubes.select(ds, hemisphere="both")
     with pytest.raises(BadArgument, match="expected a dimension unit or channel, got none"):

@@ -1,6 +1,7 @@
 """Reading and validating one sorting: what is refused, what is kept with a note."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ def test_a_damaged_array_is_named(tiny, damage, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "error"), [("clusters.metrics.pqt", CorruptData), ("clusters.uuids.csv", InconsistentData)]
+    ("name", "error"), [("clusters.metrics.pqt", CorruptData), ("clusters.uuids.csv", CorruptData)]
 )
 def test_a_damaged_table_is_named(tiny, name, error):
     (tiny.sorting / name).write_bytes(b"\x00\x01")
@@ -74,7 +75,7 @@ def test_a_damaged_table_is_named(tiny, name, error):
 
 def test_times_of_integer_type_are_refused(tiny):
     tiny.save("spikes.times.npy", tiny.times.astype(int))
-    with pytest.raises(CorruptData, match="expected a dtype of kind float, got int64"):
+    with pytest.raises(CorruptData, match="expected a dtype of kind float of 4 or 8 bytes, got int64"):
         load(tiny)
 
 
@@ -268,3 +269,95 @@ def test_a_folder_takes_the_real_pids(tiny):
     assert catalog.insertions()[0].pid == "da8dfec1-d265-44e8-84ce-6ae9c109b8bd"
     with pytest.raises(BadArgument, match="has no probe07"):
         FolderCatalog(tiny.folder, pids={"probe07": "x"})
+
+
+@pytest.mark.parametrize("dtype", [">i4", "<i4", ">u8", "u8", "u2", "i8"])
+def test_every_integer_type_and_byte_order_of_clusters(tiny, dtype):
+    from chunking.products import parse_product
+
+    tiny.save("spikes.clusters.npy", tiny.clusters.astype(dtype))
+    tiny.save("clusters.channels.npy", np.array([0, 2, 1, 2]).astype(dtype))
+    tiny.save("spikes.times.npy", tiny.times.astype(">f8"))
+    sorting = load(tiny)
+    np.testing.assert_array_equal(sorting.spikes.times, tiny.times)
+    product = parse_product("counts_100ms")
+    arrays, regions = product.arrays(sorting)
+    counts = product.blocks(sorting, arrays, regions[0])["counts"]
+    np.testing.assert_array_equal(counts.sum(1), np.bincount(tiny.clusters, minlength=4))
+
+
+def test_half_floats_are_refused(tiny):
+    tiny.save("spikes.times.npy", tiny.times.astype(np.float16))
+    with pytest.raises(CorruptData, match="got float16"):
+        load(tiny)
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 2.5, 3], [0, 1, np.nan, 3], ["a", "b", "c", "d"]])
+def test_cluster_ids_that_are_no_whole_numbers(tiny, ids):
+    tiny.save("clusters.metrics.pqt", tiny.metrics().assign(cluster_id=ids))
+    with pytest.raises(InconsistentData, match="cluster_id: expected whole numbers"):
+        load(tiny)
+
+
+def test_types_of_metrics(tiny):
+    table = tiny.metrics().assign(
+        flag=[True, False, True, True], count=pd.array([1, None, 3, 4], dtype="Int64"), word=["a", None, "c", "d"]
+    )
+    tiny.save("clusters.metrics.pqt", table.iloc[[0, 1, 3]])
+    metrics = load(tiny).units.metrics
+    np.testing.assert_array_equal(metrics["flag"], [1, 0, np.nan, 1])
+    np.testing.assert_array_equal(metrics["count"], [1, np.nan, np.nan, 4])
+    assert metrics["word"].tolist() == ["a", "", "", "d"]
+    tiny.save("clusters.metrics.pqt", table)
+    assert load(tiny).units.metrics["flag"].dtype == bool
+    tiny.save("clusters.metrics.pqt", table.assign(label=["good"] * 4))
+    with pytest.raises(InconsistentData, match="label: expected numbers"):
+        load(tiny)
+
+
+def test_metrics_whose_names_are_taken_get_another(tiny):
+    from chunking.schema import metric_name, unit_coordinates
+
+    tiny.save("clusters.metrics.pqt", tiny.metrics().assign(x=1.0, time=2.0, **{"a/b": 3.0, "": 4.0}))
+    sorting = load(tiny)
+    coordinates = unit_coordinates(sorting.insertion, sorting.units, sorting.channels)
+    values = {name: float(v[0]) for name, v in coordinates.items() if v.dtype.kind == "f"}
+    assert (values["metric_x"], values["metric_time"], values["a_b"], values["metric_"]) == (1, 2, 3, 4)
+    assert values["x"] == -0.002
+    assert metric_name("firing_rate") == "firing_rate"
+
+
+def test_atlas_ids_as_floats(tiny):
+    tiny.save("channels.brainLocationIds_ccf_2017.npy", np.array([382.0, np.nan, 385.0]))
+    sorting = load(tiny)
+    assert sorting.channels.locations.atlas_id.tolist() == [382, 0, 385]
+    assert sorting.notes == ("1 sites have no atlas id; labelled void",)
+    tiny.save("channels.brainLocationIds_ccf_2017.npy", np.array([382.0, 1.5, 385.0]))
+    with pytest.raises(InconsistentData, match="expected whole numbers"):
+        load(tiny)
+
+
+def test_electrode_sites_split_over_revisions_are_noted(tiny):
+    probe = tiny.folder / "alf/probe00"
+    np.save(probe / "electrodeSites.localCoordinates.npy", np.ones((3, 2)))
+    (probe / "#2024-01-01#").mkdir()
+    np.save(probe / "#2024-01-01#/electrodeSites.mlapdv.npy", np.ones((3, 3)))
+    sorting = load(tiny)
+    assert sorting.notes[0].startswith(
+        "electrodeSites.localCoordinates exist only in another revision than '2024-01-01'"
+    )
+    np.testing.assert_array_equal(sorting.channels.axial_um, [20, 40, 60])
+
+
+def test_uuids_stay_text(tiny):
+    tiny.save("clusters.uuids.csv", pd.DataFrame({"uuids": ["001", "1e5", "NA", "x"]}))
+    assert load(tiny).units.uuid.tolist()[:2] == ["001", "1e5"]
+    (tiny.sorting / "clusters.uuids.csv").write_text("ua\nub\nuc\nud\n")
+    with pytest.raises(CorruptData, match="expected one column named uuids, got columns"):
+        load(tiny)
+
+
+def test_a_folder_needs_one_pid_for_each_probe(tiny):
+    shutil.copytree(tiny.folder / "alf/probe00", tiny.folder / "alf/probe01")
+    with pytest.raises(BadArgument, match="'x' stands for two probes"):
+        FolderCatalog(tiny.folder, pids={"probe00": "x", "probe01": "x"})

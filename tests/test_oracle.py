@@ -84,7 +84,7 @@ def test_d3_unsorted_cluster_ids_do_not_swap_rows():
     times, clusters = np.array([0.1, 0.2, 0.3]), np.array([7, 7, 2])
     theirs, _ = bin_spikes2D(times, clusters, np.array([7, 2]), np.array([0.0]), 0, 1, 1)
     assert theirs[0, :, 0].tolist() == [1, 2]  # the defect: unit 7 has two spikes, not one
-    _, ours = counted(times, clusters, "1s", 8)
+    ours = count_spikes(times, clusters, BinGrid(width_from_name("1s"), 0, 1), (0, 8), np.dtype("uint8"))
     assert ours[7, 0] == 2
     assert ours[2, 0] == 1
 

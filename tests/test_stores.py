@@ -3,15 +3,19 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
+from iblatlas.regions import BrainRegions
 
 import cubes
 from chunking.manifest import verify_store
 from chunking.products import CountsProduct
+from chunking.publish import staged
 from chunking.schema import validate
 from loaders.errors import NotFound, PlanRefused, StoreError
 from loaders.sample import SAMPLE
@@ -318,10 +322,10 @@ def test_validate_says_what_is_wrong(store, change, message):
 @pytest.mark.parametrize(
     ("products", "message"),
     [
-        (["counts_0ms"], "expected a positive number of seconds"),
-        (["counts_-20ms"], "expected a positive number of seconds"),
-        (["counts_nanms"], "expected a number and a unit"),
-        (["counts_1000s"], "longer than the recording, whose last spike is at"),
+        (["counts_0ms"], "'0ms': expected a positive number"),
+        (["counts_-20ms"], "'-20ms': expected a positive number"),
+        (["counts_nanms"], "expected a positive number and a unit"),
+        (["counts_1000s"], "longer than the recording"),
         (["counts"], "does not exist; expected spikes"),
         (["cake"], "does not exist; expected spikes"),
         ([], "expected at least one"),
@@ -369,3 +373,95 @@ def test_generated_data_say_so(sample_cubes):
     assert "spike times and clusters of pykilosort, revision 2024-05-06, are a real recording" in comments[PIDS[0]]
     assert "MIT licence" in comments[PIDS[0]]
     assert comments[PIDS[1]] == comments[PIDS[2]] == "Sample data of ibl-cubes: everything is generated."
+
+
+@pytest.mark.parametrize("pid", PIDS)
+def test_places_in_the_store_are_those_of_the_files(sample_root, sample_source, sample_cubes, pid):
+    """Read the npy files ourselves and look every label up in iblatlas, by other means than ours."""
+    probe = next(probe for probe in SAMPLE if probe.pid == pid)
+    alf = sample_root / probe.session / "alf" / probe.probe
+    sorting = alf / probe.sorter / "#2024-05-06#"
+    sites = alf if (alf / "electrodeSites.mlapdv.npy").exists() else sorting
+    owner = "electrodeSites" if sites == alf else "channels"
+    ml, ap, dv = np.load(sites / f"{owner}.mlapdv.npy").astype(float).T
+    ids = np.load(sites / f"{owner}.brainLocationIds_ccf_2017.npy")
+    channel = np.load(sorting / "clusters.channels.npy")
+    table = BrainRegions()
+    for product, rows in (("counts_20ms", channel), ("channels", np.arange(len(ids)))):
+        with xr.open_zarr(sample_cubes / f"insertions/{pid}/{product}.zarr", chunks=None) as ds:
+            np.testing.assert_allclose(ds["ccf_ml"], 5739 + ml[rows], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(ds["ccf_ap"], 5400 - ap[rows], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(ds["ccf_dv"], 332 - dv[rows], rtol=0, atol=1e-6)
+            for level in ("Allen", "Beryl", "Cosmos", "Swanson"):
+                expected = [table.id2acronym(i, mapping=level)[0] for i in ids[rows]]
+                assert ds[f"acronym_{level.lower()}"].values.tolist() == expected
+    with xr.open_zarr(sample_cubes / f"insertions/{pid}/counts_20ms.zarr", chunks=None) as ds:
+        np.testing.assert_array_equal(ds["depth_um"], np.load(sorting / "clusters.depths.npy"))
+
+
+def test_skipping_another_sorting_is_refused(sample_source, tmp_path):
+    cubes.build(cubes.plan(sample_source, PIDS[:1], ["counts_100ms"], root=tmp_path, revision=""))
+    other = cubes.plan(sample_source, PIDS[:1], ["counts_100ms"], root=tmp_path, revision="2024-05-06")
+    with pytest.raises(StoreError, match=r"built from other files.*revision '2024-05-06'"):
+        cubes.build(other, existing="skip")
+
+
+def test_the_build_key_depends_on_sources_parameters_and_insertion(sample_source, tiny, tmp_path):
+    def key(pid="a", products=("counts_100ms",), **choice):
+        source = cubes.source("folder", tiny.folder, pids={"probe00": pid})
+        return cubes.plan(source, [pid], products, root=tmp_path, **choice).stores[0].build_key
+
+    keys = [key(), key("b"), key(products=["counts_50ms"]), key(products=["spikes"]), key(counts_layout="by-unit")]
+    assert key() == keys[0]
+    tiny.save("spikes.depths.npy", np.arange(9.0))
+    assert len({*keys, key()}) == 6
+
+
+def test_two_builds_at_once_do_not_disturb_each_other(sample_source, tmp_path):
+    plan = cubes.plan(sample_source, PIDS[2:], ["counts_100ms"], root=tmp_path)
+    (path,) = [store.path for store in plan.stores]
+    with staged(tmp_path, path) as mine:
+        mine.joinpath("half").write_text("x")
+        cubes.build(plan)  # the other builder, who wins
+    assert verify_store(tmp_path / path) == []
+    with pytest.raises(StoreError, match="exist already"), staged(tmp_path, path):
+        pass
+    assert list((tmp_path / ".staging").iterdir()) == []
+
+
+@pytest.mark.parametrize("pid", ["../../x", "..", "a/b", "", ".hidden", "x" * 200])
+def test_a_pid_that_leads_elsewhere_is_refused(tiny, pid):
+    with pytest.raises(cubes.BadArgument, match="expected letters, digits") if pid else nullcontext():
+        cubes.source("folder", tiny.folder, pids={"probe00": pid})
+
+
+@pytest.mark.parametrize(
+    ("times", "width", "shape"),
+    [([0.05], "counts_50ms", (4, 2)), ([-5.0, -3.0], "counts_1s", (4, 3)), ([-3.0, 0.01], "counts_1s", (4, 4))],
+)
+def test_very_short_recordings(tiny, tmp_path, times, width, shape):
+    tiny.save("spikes.times.npy", np.array(times))
+    tiny.save("spikes.clusters.npy", np.zeros(len(times), dtype=np.uint32))
+    for name in ("amps", "depths"):
+        tiny.save(f"spikes.{name}.npy", np.zeros(len(times)))
+    cubes.build(cubes.plan(cubes.source("folder", tiny.folder), [tiny.pid], [width], root=tmp_path / "root"))
+    counts = cubes.open(tmp_path / "root", tiny.pid)[width].counts
+    assert counts.shape == shape
+    assert int(counts[0, -1]) == 1
+    assert int(counts.sum()) == len(times)
+
+
+def test_a_spike_at_a_nonsensical_time_is_refused_by_name(tiny, tmp_path):
+    tiny.save("spikes.times.npy", np.r_[tiny.times[:-1], 3e9])
+    with pytest.raises(PlanRefused, match=f"pid {tiny.pid}.*is the last spike really at 3e"):
+        cubes.plan(cubes.source("folder", tiny.folder), [tiny.pid], ["counts_100ms"], root=tmp_path / "root")
+
+
+def test_a_sorting_without_units(tiny, tmp_path):
+    for path in tiny.sorting.glob("*"):
+        if path.name.startswith(("spikes.", "clusters.")) and path.suffix == ".npy":
+            np.save(path, np.load(path)[:0])
+    tiny.save("clusters.uuids.csv", pd.DataFrame({"uuids": []}))
+    tiny.save("clusters.metrics.pqt", tiny.metrics().iloc[:0])
+    cubes.build(cubes.plan(cubes.source("folder", tiny.folder), [tiny.pid], root=tmp_path / "root"))
+    assert cubes.open(tmp_path / "root", tiny.pid)["counts_20ms"].sizes["unit"] == 0
