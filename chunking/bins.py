@@ -122,7 +122,10 @@ class BinGrid:
 
     def centres(self) -> Times:
         """Correctly rounded middle of every bin, seconds; shape ``(n,)``."""
-        return _edges(2 * np.arange(self.first, self.first + self.n) + 1, self.width / 2)
+        centres = np.arange(2 * self.first + 1, 2 * (self.first + self.n) + 1, 2, dtype=np.float64)
+        centres *= self.width.numerator  # in place: an hour has millions of bins; exact, as in `_edges`
+        centres /= 2.0 * self.width.denominator
+        return centres
 
 
 def _edges(k: NDArray[np.int64], width: Fraction) -> Times:

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-import zarr
-
 from chunking import encode
 from chunking.manifest import read_manifest
 from chunking.plan import Plan, Region, StorePlan
@@ -82,10 +80,9 @@ def build_store(
     with staged(root, plan.path) as folder:
         encode.write_labels(folder, product.labels(sorting).assign_attrs(attrs))
         encode.create_arrays(folder, plan.arrays)
-        group = encode.open_arrays(folder)
 
         def task(region: Region) -> None:
-            write_region(group, product, sorting, plan, region)
+            write_region(folder, product, sorting, plan, region)
 
         for done in _run_tasks(task, plan.regions, workers):
             report(Progress(plan.pid, plan.product, done, total))
@@ -107,14 +104,11 @@ def _run_tasks(task: Callable[[Region], None], regions: Sequence[Region], worker
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def write_region(group: zarr.Group, product: Product, sorting: Sorting, plan: StorePlan, region: Region) -> None:
+def write_region(store: Path, product: Product, sorting: Sorting, plan: StorePlan, region: Region) -> None:
     """One task: make the blocks of one region and write their chunks, whole."""
-    selection = tuple(slice(start, stop) for start, stop in region)
-    for name, block in product.blocks(sorting, plan.arrays, region).items():
-        array = group[name]
-        if not isinstance(array, zarr.Array):
-            raise StoreError(f"pid {plan.pid}, product {plan.product}: {name} is no array")
-        array[selection] = block
+    blocks = product.blocks(sorting, plan.arrays, region)
+    for array in plan.arrays:
+        encode.write_chunks(store, array, region, blocks[array.name])
 
 
 def _check(folder: Path) -> None:

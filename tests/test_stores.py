@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import zarr
 from iblatlas.regions import BrainRegions
 
 import cubes
+from chunking import encode
 from chunking.manifest import verify_store
+from chunking.plan import ArrayPlan
 from chunking.products import CountsProduct
 from chunking.publish import staged
 from chunking.schema import validate
@@ -465,3 +468,20 @@ def test_a_sorting_without_units(tiny, tmp_path):
     tiny.save("clusters.metrics.pqt", tiny.metrics().iloc[:0])
     cubes.build(cubes.plan(cubes.source("folder", tiny.folder), [tiny.pid], root=tmp_path / "root"))
     assert cubes.open(tmp_path / "root", tiny.pid)["counts_20ms"].sizes["unit"] == 0
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float64"])
+@pytest.mark.parametrize(
+    ("shape", "chunks"), [((7, 1000), (3, 400)), ((4, 100), (4, 100)), ((5,), (2,)), ((3, 70_000), (2, 65_536))]
+)
+def test_chunks_are_byte_for_byte_those_of_zarr(tmp_path, dtype, shape, chunks):
+    plan = ArrayPlan("a", ("x", "y")[: len(shape)], shape, dtype, chunks)
+    data = np.random.default_rng(0).poisson(0.3, shape).astype(dtype)
+    for name in ("ours", "theirs"):
+        zarr.create_group(tmp_path / name)
+        encode.create_arrays(tmp_path / name, (plan,))
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        zarr.open_array(tmp_path / "theirs/a", mode="r+")[...] = data
+    encode.write_chunks(tmp_path / "ours", plan, tuple((0, size) for size in shape), data)
+    assert files_of(tmp_path / "ours") == files_of(tmp_path / "theirs")
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "ours/a")[...], data)
