@@ -7,7 +7,9 @@ module                idea
 ``bins``              exact half-open bins of any rational width (pure)
 ``counting``          spikes -> counts in one pass
 ``layouts``           named chunk shapes, each with the access pattern that it serves
-``products``          one class a product: its arrays, its labels, its blocks
+``products``          what can be built: the protocol, and products by name
+``sorting_products``  spikes, counts, channels
+``voltage_product``   ap, lf, sync
 ``plan``              the records of a plan: stores, shapes, chunks, bytes; printable
 ``planner``           pids x products -> a plan; refuses before any work
 ``encode``            codecs, and the empty arrays of a new store

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -13,12 +14,11 @@ from chunking import encode
 from chunking.manifest import read_manifest
 from chunking.plan import Plan, Region, StorePlan
 from chunking.products import Product, parse_product
-from chunking.provenance import attributes, build_key, software
+from chunking.provenance import Origin, attributes, build_key, software
 from chunking.publish import publish, refuse_existing, staged
 from chunking.schema import validate
 from loaders.errors import BadArgument, InconsistentData, StoreError
-from loaders.records import Sorting
-from loaders.sorting import load_sorting
+from loaders.inputs import Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ def run(plan: Plan, *, existing: str = "error", workers: int = 2, progress: OnPr
         todo = [store for store in group if not (plan.root / store.path).exists()]
         if not todo:
             continue
-        sorting = load_sorting(plan.catalog, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
+        inputs = Inputs(plan.catalog, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
         for store in todo:
-            product = parse_product(store.product, plan.counts_layout)
-            built.append(build_store(plan.root, store, product, sorting, workers, report))
+            product = parse_product(store.product, plan.options)
+            built.append(build_store(plan.root, store, product, inputs, workers, report))
     return built
 
 
@@ -67,46 +67,46 @@ def _refuse_other(path: Path, plan: StorePlan) -> None:
 
 
 def build_store(
-    root: Path, plan: StorePlan, product: Product, sorting: Sorting, workers: int, report: OnProgress
+    root: Path, plan: StorePlan, product: Product, inputs: Inputs, workers: int, report: OnProgress
 ) -> Path:
-    """Build and publish one store from a sorting that is loaded."""
-    if build_key(sorting, product.name, product.parameters) != plan.build_key:
+    """Build and publish one store."""
+    origin = product.origin(inputs)
+    if build_key(origin, product.name, product.parameters) != plan.build_key:
         raise InconsistentData(
             f"pid {plan.pid}, product {plan.product}: the source has changed since the plan; plan again"
         )
-    attrs = attributes(sorting, product.name, product.title, product.parameters)
-    total = len(plan.regions) + 1
+    attrs = attributes(origin, product.name, product.title, product.parameters)
+    total = len(plan.regions) + 2
     report(Progress(plan.pid, plan.product, 0, total))
     with staged(root, plan.path) as folder:
-        encode.write_labels(folder, product.labels(sorting).assign_attrs(attrs))
+        encode.write_labels(folder, product.labels(inputs).assign_attrs(attrs))
         encode.create_arrays(folder, plan.arrays)
 
-        def task(region: Region) -> None:
-            write_region(folder, product, sorting, plan, region)
-
-        for done in _run_tasks(task, plan.regions, workers):
+        tasks: list[Callable[[], None]] = [partial(product.check_source, inputs)]
+        tasks += [partial(write_region, folder, product, inputs, plan, region) for region in plan.regions]
+        for done in _run_tasks(tasks, workers):
             report(Progress(plan.pid, plan.product, done, total))
         encode.consolidate(folder)
         _check(folder)
-        publish(folder, root / plan.path, _facts(plan, sorting))
+        publish(folder, root / plan.path, _facts(plan, origin))
     report(Progress(plan.pid, plan.product, total, total))
     return root / plan.path
 
 
-def _run_tasks(task: Callable[[Region], None], regions: Sequence[Region], workers: int) -> Iterator[int]:
+def _run_tasks(tasks: Sequence[Callable[[], None]], workers: int) -> Iterator[int]:
     """Run the tasks on threads and yield how many are done; an error or Ctrl-C drops those that have not begun."""
     pool = ThreadPoolExecutor(workers)
     try:
-        for done, future in enumerate(as_completed([pool.submit(task, region) for region in regions]), start=1):
+        for done, future in enumerate(as_completed([pool.submit(task) for task in tasks]), start=1):
             future.result()
             yield done
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def write_region(store: Path, product: Product, sorting: Sorting, plan: StorePlan, region: Region) -> None:
+def write_region(store: Path, product: Product, inputs: Inputs, plan: StorePlan, region: Region) -> None:
     """One task: make the blocks of one region and write their chunks, whole."""
-    blocks = product.blocks(sorting, plan.arrays, region)
+    blocks = product.blocks(inputs, plan.arrays, region)
     for array in plan.arrays:
         encode.write_chunks(store, array, region, blocks[array.name])
 
@@ -118,12 +118,12 @@ def _check(folder: Path) -> None:
         validate(ds)
 
 
-def _facts(plan: StorePlan, sorting: Sorting) -> dict[str, object]:
+def _facts(plan: StorePlan, origin: Origin) -> dict[str, object]:
     return {
         "pid": plan.pid,
         "product": plan.product,
         "build_key": plan.build_key,
         "built": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": software(),
-        "sources": [asdict(source) for source in sorting.sources],
+        "sources": [asdict(source) for source in origin.sources],
     }

@@ -45,3 +45,46 @@ def counts_layout(name: str) -> CountsLayout:
         known = "; ".join(f"{layout.name} ({layout.serves})" for layout in COUNTS_LAYOUTS.values())
         raise PlanRefused(f"counts layout {name!r}: does not exist; layouts that exist: {known}")
     return COUNTS_LAYOUTS[name]
+
+
+@dataclass(frozen=True, slots=True)
+class VoltageLayout:
+    """How ``ap(channel, time)`` and ``lf(channel, time)`` are cut.
+
+    Attributes
+    ----------
+    name : str
+    serves : str
+        The access pattern that it is made for.
+    ap_channels, ap_seconds, lf_channels, lf_seconds : int
+        Shape of one chunk. A task holds all channels of its seconds.
+    """
+
+    name: str
+    serves: str
+    ap_channels: int
+    ap_seconds: int
+    lf_channels: int
+    lf_seconds: int
+
+    def channels(self, band: str) -> int:
+        """Channels in a chunk."""
+        return self.ap_channels if band == "ap" else self.lf_channels
+
+
+VOLTAGE_LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        VoltageLayout("balanced", "windows of all channels and single channels over time alike", 96, 1, 32, 60),
+        VoltageLayout("by-time", "all channels in short windows", 384, 1, 384, 10),
+        VoltageLayout("by-channel", "single channels over the whole recording", 16, 4, 8, 60),
+    )
+}
+
+
+def voltage_layout(name: str) -> VoltageLayout:
+    """The layout `name`; raises PlanRefused with the ones that exist."""
+    if name not in VOLTAGE_LAYOUTS:
+        known = "; ".join(f"{layout.name} ({layout.serves})" for layout in VOLTAGE_LAYOUTS.values())
+        raise PlanRefused(f"voltage layout {name!r}: does not exist; layouts that exist: {known}")
+    return VOLTAGE_LAYOUTS[name]

@@ -63,13 +63,20 @@ class StorePlan:
     pid: str
     product: str
     path: str
-    sorter: str
-    revision: str
+    sorter: str | None
+    revision: str | None
     arrays: tuple[ArrayPlan, ...]
     regions: tuple[Region, ...]
     task_bytes: int
     build_key: str
     exists: bool
+
+    @property
+    def sorting(self) -> str:
+        """Sorter and revision, in words."""
+        if self.sorter is None:
+            return "no spike sorting"
+        return f"{self.sorter or 'no sorter name'}, revision {self.revision or 'none'}"
 
     @property
     def nbytes(self) -> int:
@@ -83,6 +90,23 @@ class StorePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """How products are built where that is a choice.
+
+    Attributes
+    ----------
+    counts_layout, voltage_layout : str
+        Names of chunk shapes; see `chunking.layouts`.
+    window_s : (float, float) or None
+        Part of the voltage, session seconds; None for all.
+    """
+
+    counts_layout: str = "balanced"
+    voltage_layout: str = "balanced"
+    window_s: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that `cubes.build` needs; print it to see what would be done.
 
@@ -91,14 +115,15 @@ class Plan:
     root : Path
         Folder of the stores.
     stores : tuple of StorePlan
-    counts_layout : str
+    options : Options
+        Layouts and the window of the voltage.
     catalog : Catalog
         The source; not part of the JSON form.
     """
 
     root: Path
     stores: tuple[StorePlan, ...]
-    counts_layout: str
+    options: Options
     catalog: Catalog = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,14 +134,12 @@ class Plan:
         ]
         for store in stores:
             del store["regions"]
-        return {"root": str(self.root), "counts_layout": self.counts_layout, "stores": stores}
+        return {"root": str(self.root), "options": asdict(self.options), "stores": stores}
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [("product", "array", "dtype", "chunk", "chunks", "bytes")]
         for pid, stores in self._by_pid():
-            rows.append(
-                (f"pid {pid}: {stores[0].sorter or 'no sorter name'}, revision {stores[0].revision or 'none'}",)
-            )
+            rows.append((f"pid {pid}: {stores[0].sorting}",))
             for store in stores:
                 product = f"  {store.product}{' (exists)' if store.exists else ''}"
                 described = [_describe(array) for array in store.arrays] or [("labels only", "", "", "", "")]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from chunking.plan import ArrayPlan, Plan, Region, StorePlan
+from chunking.plan import ArrayPlan, Options, Plan, Region, StorePlan
 from chunking.products import Product, parse_product
 from chunking.provenance import build_key
 from loaders.alf_paths import check_pid
 from loaders.errors import PlanRefused
-from loaders.records import Catalog, Sorting
-from loaders.sorting import load_sorting
+from loaders.inputs import Inputs
+from loaders.records import Catalog
 
 
 def make_plan(
@@ -26,32 +26,34 @@ def make_plan(
     *,
     sorter: str | None = None,
     revision: str | None = None,
-    counts_layout: str = "balanced",
+    options: Options | None = None,
 ) -> Plan:
     """Plan one store for every pid and product. Parameters and errors are those of `cubes.plan`."""
-    names = _unique(products, "products")
-    chosen = {product.name: product for product in (parse_product(name, counts_layout) for name in names)}
+    options = options or Options()
+    chosen = {p.name: p for p in (parse_product(name, options) for name in _unique(products, "products"))}
     stores = []
     for pid in _unique(pids, "pids"):
-        sorting = load_sorting(catalog, pid, sorter=sorter, revision=revision)
-        stores += [_plan_store(root, sorting, product) for product in chosen.values()]
-    return Plan(root, tuple(stores), counts_layout, catalog)
+        inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
+        stores += [_plan_store(root, inputs, product) for product in chosen.values()]
+    return Plan(root, tuple(stores), options, catalog)
 
 
-def _plan_store(root: Path, sorting: Sorting, product: Product) -> StorePlan:
-    arrays, regions = product.arrays(sorting)
-    pid = check_pid(sorting.insertion.pid)
+def _plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
+    origin = product.origin(inputs)
+    arrays, regions = product.arrays(inputs)
+    sorting = inputs.sorting_if_any
+    pid = check_pid(inputs.insertion.pid)
     path = f"insertions/{pid}/{product.name}.zarr"
     return StorePlan(
         pid=pid,
         product=product.name,
         path=path,
-        sorter=sorting.sorter,
-        revision=sorting.revision,
+        sorter=None if sorting is None else sorting.sorter,
+        revision=None if sorting is None else sorting.revision,
         arrays=arrays,
         regions=regions,
         task_bytes=_largest_task(arrays, regions),
-        build_key=build_key(sorting, product.name, product.parameters),
+        build_key=build_key(origin, product.name, product.parameters),
         exists=(root / path).exists(),
     )
 

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
 from chunking.schema import CONVENTIONS, SCHEMA_VERSION
-from loaders.records import Sorting
+from loaders.records import Insertion, SourceFile
 
 
-def attributes(sorting: Sorting, product: str, title: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a product is made of.
+
+    Attributes
+    ----------
+    insertion : Insertion
+    facts : mapping
+        Attributes that this kind of product has, such as the sorter and the number of spikes.
+    sources : sequence of SourceFile
+    notes : sequence of str
+        What was noticed while reading.
+    """
+
+    insertion: Insertion
+    facts: Mapping[str, Any]
+    sources: Sequence[SourceFile]
+    notes: Sequence[str]
+
+
+def attributes(origin: Origin, product: str, title: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes of a store: identity, what was noticed, and every source file by path, size and hash.
 
     The same inputs give the same attributes whenever they are built: times and dataset ids are in the manifest only.
     """
-    insertion = sorting.insertion
-    times = sorting.spikes.times
-    span = {"first_spike_s": float(times[0]), "last_spike_s": float(times[-1])} if len(times) else {}
+    insertion = origin.insertion
     return {
         "Conventions": CONVENTIONS,
         "title": title,
@@ -34,25 +52,20 @@ def attributes(sorting: Sorting, product: str, title: str, parameters: Mapping[s
         "number": insertion.number,
         "probe_model": insertion.model,
         "comment": insertion.comment,
-        "sorter": sorting.sorter,
-        "revision": sorting.revision,
-        "collection": sorting.collection,
-        "histology": sorting.channels.histology,
-        "n_spikes": len(times),
-        **span,
-        "notes": "\n".join(sorting.notes),
+        **origin.facts,
+        "notes": "\n".join(origin.notes),
         "parameters": to_json(parameters),
-        "sources": to_json(_sources(sorting)),
-        "build_key": build_key(sorting, product, parameters),
+        "sources": to_json(_sources(origin)),
+        "build_key": build_key(origin, product, parameters),
         "ibl_cubes_version": version("ibl-cubes"),
     }
 
 
-def build_key(sorting: Sorting, product: str, parameters: Mapping[str, Any]) -> str:
+def build_key(origin: Origin, product: str, parameters: Mapping[str, Any]) -> str:
     """Hash of all that determines the bytes of a product: sources, parameters, schema and version."""
     inputs = {
-        "insertion": asdict(sorting.insertion),
-        "sources": _sources(sorting),
+        "insertion": asdict(origin.insertion),
+        "sources": _sources(origin),
         "product": product,
         "parameters": parameters,
         "schema": SCHEMA_VERSION,
@@ -71,6 +84,10 @@ def to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
 
 
-def _sources(sorting: Sorting) -> list[dict[str, Any]]:
-    files = sorted(sorting.sources, key=lambda file: file.rel_path)
-    return [{"path": file.rel_path, "revision": file.revision, "bytes": file.size, "md5": file.md5} for file in files]
+def _sources(origin: Origin) -> list[dict[str, Any]]:
+    files = sorted(origin.sources, key=lambda file: file.rel_path)
+    return [
+        {"path": file.rel_path, "revision": file.revision, "bytes": file.size, "md5": file.md5}
+        | ({"sha1": file.sha1} if file.sha1 else {})
+        for file in files
+    ]

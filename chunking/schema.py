@@ -16,8 +16,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from chunking.bins import BinGrid
+from loaders.clock import Clock
 from loaders.errors import InconsistentData, StoreError
+from loaders.geometry import Geometry
 from loaders.records import Channels, Insertion, Locations, Units
+from loaders.spikeglx_meta import RecordingMeta
+from loaders.sync_lines import Edges
 
 SCHEMA_VERSION = 1
 CONVENTIONS = f"ACDD-1.3 ibl-cubes-{SCHEMA_VERSION}"
@@ -84,6 +88,34 @@ CHANNEL = {
     "lateral_um": Variable(("channel",), "f", "position across the probe", "um"),
     "axial_um": Variable(("channel",), "f", "position along the probe, from the tip", "um"),
     **_locations("channel"),
+}
+
+_GEOMETRY = {
+    "channel": Variable(("channel",), "i", "row in the raw voltage file"),
+    "x_um": Variable(("channel",), "f", "position across its shank", "um"),
+    "y_um": Variable(("channel",), "f", "position along its shank, from the tip", "um"),
+    "shank": Variable(("channel",), "i", "shank, from 0"),
+    "row": Variable(("channel",), "i", "row of sites on the shank, from the tip"),
+    "col": Variable(("channel",), "i", "column of sites on the shank"),
+    "adc": Variable(("channel",), "i", "converter that reads the channel"),
+    "sample_shift": Variable(("channel",), "f", "when the channel is read, as a fraction of a sample", "1"),
+    "readout_channel": Variable(("channel",), "i", "channel of the probe; differs from the row in exported subsets"),
+    "gain_to_uV": Variable(("channel",), "f", "microvolts a step", "uV"),
+    "offset_to_uV": Variable(("channel",), "f", "microvolts at 0", "uV"),
+}
+RAW_CHANNEL = _GEOMETRY | _locations("channel")
+KNOTS = {
+    "knot_sample": Variable(("knot",), "f", "sample of the band at a knot of the clock", "1"),
+    "knot_time": Variable(("knot",), "f", "session time at a knot of the clock", "s", {"clock": "session"}),
+}
+
+SYNC = {
+    "edge_time": Variable(("edge",), "f", "when the line changes", "s", {"clock": "session"}),
+    "edge_sample": Variable(("edge",), "i", "first AP sample with the new value", "1"),
+    "edge_line": Variable(("edge",), "i", "number of the line"),
+    "edge_polarity": Variable(("edge",), "i", "1 where the line rises, -1 where it falls"),
+    "line": Variable(("line",), "i", "number of the line"),
+    "initial_value": Variable(("line",), "i", "value of the line at the first sample"),
 }
 
 TIME = Variable(
@@ -174,6 +206,45 @@ def time_coordinate(grid: BinGrid) -> xr.Variable:
     return xr.Variable(TIME.dims, grid.centres(), TIME.attrs | exact)
 
 
+def voltage(band: str) -> Variable:
+    """The variable ``ap`` or ``lf``."""
+    long_name = f"{band.upper()} voltage, int16 as recorded: uV = gain_to_uV * {band} + offset_to_uV"
+    return Variable(("channel", "time"), "i", long_name, "count")
+
+
+def voltage_channels(meta: RecordingMeta, geometry: Geometry, places: Locations) -> dict[str, xr.Variable]:
+    """Coordinates of the channels of a voltage product."""
+    data: dict[str, NDArray[Any]] = {
+        "channel": np.arange(meta.n_channels, dtype=np.int64),
+        "readout_channel": meta.raw_channels,
+        "gain_to_uV": meta.gain_to_uv,
+        "offset_to_uV": meta.offset_to_uv,
+        **{name: getattr(geometry, name) for name in ("x_um", "y_um", "shank", "row", "col", "adc", "sample_shift")},
+        **location_arrays(places),
+    }
+    return {name: _variable(v, data[name]) for name, v in RAW_CHANNEL.items()}
+
+
+def clock_knots(clock: Clock, first_sample: int, n_samples: int) -> dict[str, xr.Variable]:
+    """Knots of the clock; their attributes say which samples of the band the dimension ``time`` holds."""
+    data = {"knot_sample": clock.knot_sample, "knot_time": clock.knot_time}
+    cut = {"first_sample": first_sample, "n_samples": n_samples}
+    return {name: xr.Variable(v.dims, data[name], v.attrs | cut) for name, v in KNOTS.items()}
+
+
+def sync_edges(edges: Edges, clock: Clock) -> dict[str, xr.Variable]:
+    """The digital lines: an entry an edge, and the value of every line at the start."""
+    data = {
+        "edge_time": clock.seconds(edges.sample),
+        "edge_sample": edges.sample,
+        "edge_line": edges.line,
+        "edge_polarity": edges.polarity,
+        "line": np.arange(len(edges.initial)),
+        "initial_value": edges.initial,
+    }
+    return {name: xr.Variable(v.dims, data[name], v.attrs) for name, v in SYNC.items()}
+
+
 def location_arrays(locations: Locations) -> dict[str, NDArray[Any]]:
     """The arrays of a `Locations` record by schema name."""
     return {name: getattr(locations, name) for name in _locations("")}
@@ -217,7 +288,11 @@ def expected(product: str) -> dict[str, Variable]:
         return UNIT | SPIKE | RAGGED
     if kind == "channels":
         return CHANNEL
-    raise StoreError(f"attribute 'product': expected spikes, channels or counts_<width>, got {product!r}")
+    if kind == "sync":
+        return SYNC
+    if kind in ("ap", "lf"):
+        return RAW_CHANNEL | KNOTS | {kind: voltage(kind)}
+    raise StoreError(f"attribute 'product': expected spikes, channels, ap, lf, sync or counts_<width>, got {product!r}")
 
 
 def _kind(dtype: Any) -> str:

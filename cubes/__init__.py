@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from chunking.plan import Plan
     from cubes.binning import bin
     from cubes.building import build, plan
+    from cubes.index import attach_clock
+    from cubes.microvolts import to_uv
     from cubes.opening import open
     from cubes.selecting import select
     from cubes.sources import source, write_sample
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Plan": "chunking.plan",
+    "attach_clock": "cubes.index",
     "bin": "cubes.binning",
     "build": "cubes.building",
     "info": "cubes.stores",
@@ -47,6 +50,7 @@ _HOME = {
     "plan": "cubes.building",
     "select": "cubes.selecting",
     "source": "cubes.sources",
+    "to_uv": "cubes.microvolts",
     "verify": "cubes.stores",
     "write_sample": "cubes.sources",
     "BadArgument": "loaders.errors",
@@ -64,8 +68,10 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "plan",
     "build",
     "open",
+    "attach_clock",
     "bin",
     "select",
+    "to_uv",
     "ls",
     "info",
     "verify",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from chunking.build import Progress, run
-from chunking.plan import Plan
+from chunking.plan import Options, Plan
 from chunking.planner import make_plan
 from loaders.records import Catalog
 
@@ -22,6 +22,8 @@ def plan(
     sorter: str | None = None,
     revision: str | None = None,
     counts_layout: str = "balanced",
+    voltage_layout: str = "balanced",
+    window_s: tuple[float, float] | None = None,
 ) -> Plan:
     """Plan the stores of some insertions, and refuse what cannot be built. Writes nothing.
 
@@ -33,13 +35,18 @@ def plan(
         Probe insertions.
     products : iterable of str
         ``spikes`` (every spike), ``channels`` (the recording sites) and ``counts_<width>`` of any width, such as
-        ``counts_1ms``, ``counts_20ms`` or ``counts_1_3s``.
+        ``counts_1ms``, ``counts_20ms`` or ``counts_1_3s``; ``ap`` and ``lf`` (the voltage as
+        recorded) and ``sync`` (the digital lines).
     root : path
         Folder of the stores; the store of a product is ``<root>/insertions/<pid>/<product>.zarr``.
     sorter, revision : str, optional
         Exact choice of the spike sorting. Without them the sorting that IBL calls default.
     counts_layout : str
         How ``counts`` is cut into chunks: ``balanced``, ``by-unit`` or ``by-time``.
+    voltage_layout : str
+        How ``ap`` and ``lf`` are cut: ``balanced``, ``by-time`` or ``by-channel``.
+    window_s : (float, float), optional
+        Only this part of the voltage, in session seconds; the end is not included.
 
     Returns
     -------
@@ -69,7 +76,7 @@ def plan(
         Path(root),
         sorter=sorter,
         revision=revision,
-        counts_layout=counts_layout,
+        options=Options(counts_layout, voltage_layout, window_s),
     )
 
 

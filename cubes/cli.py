@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from loaders.errors import CubesError
+from loaders.errors import BadArgument, CubesError
 
 if TYPE_CHECKING:
     from chunking.plan import Plan
@@ -104,13 +104,18 @@ class Choice:
     to
         Folder of the stores.
     products
-        spikes, channels, counts_WIDTH (counts_1ms, counts_1_3s ...). By default spikes channels counts_20ms.
+        spikes, channels, ap, lf, sync, counts_WIDTH (counts_1ms, counts_1_3s ...). By default spikes channels
+        counts_20ms.
     sorter
         Exact spike sorter, such as iblsorter.
     revision
         Exact revision of the sorting, such as 2024-05-06.
     counts_layout
         balanced, by-unit or by-time.
+    voltage_layout
+        balanced, by-time or by-channel.
+    window
+        Part of the voltage, as START:STOP in session seconds, such as 0:600.
     """
 
     source: Path
@@ -119,6 +124,8 @@ class Choice:
     sorter: str | None = None
     revision: str | None = None
     counts_layout: str = "balanced"
+    voltage_layout: str = "balanced"
+    window: str | None = None
 
     def plan(self, pids: tuple[str, ...]) -> Plan:
         """The plan for some insertions; for all of the source if none is named."""
@@ -135,6 +142,8 @@ class Choice:
             sorter=self.sorter,
             revision=self.revision,
             counts_layout=self.counts_layout,
+            voltage_layout=self.voltage_layout,
+            window_s=_window(self.window),
         )
 
 
@@ -250,6 +259,16 @@ def verify(path: Path, *, quick: Json = False, json: Json = False) -> int:
                 print(f"        {problem.key}: {problem.what}")
         print(f"{len(report) - len(damaged)} of {len(report)} stores are complete and unchanged")
     return 1 if damaged else 0
+
+
+def _window(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        start, stop = (float(number) for number in text.split(":"))
+    except ValueError as error:
+        raise BadArgument(f"window: expected START:STOP in seconds, such as 0:600, got {text!r}") from error
+    return start, stop
 
 
 def _to_json(value: Any) -> str:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from chunking.manifest import read_manifest
 from chunking.schema import validate
+from cubes.index import attach_clock
 from loaders.alf_paths import known_pids
 from loaders.errors import InconsistentData, NotFound
 
@@ -64,7 +65,11 @@ def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTre
 
 
 def _refuse_mixture(pid: str, products: dict[str, xr.Dataset]) -> None:
-    sortings = {name: (ds.attrs["collection"], ds.attrs["revision"]) for name, ds in products.items()}
+    sortings = {
+        name: (ds.attrs["collection"], ds.attrs["revision"])
+        for name, ds in products.items()
+        if "collection" in ds.attrs
+    }
     if len(set(sortings.values())) > 1:
         found = "; ".join(f"{name}: {path}, revision {rev or 'none'}" for name, (path, rev) in sortings.items())
         raise InconsistentData(
@@ -79,7 +84,7 @@ def open_store(store: Path, chunks: Chunks = "native") -> xr.Dataset:
     ds = xr.open_zarr(store, chunks={} if chunks == "native" else chunks)
     validate(ds)
     loaded: xr.Dataset = ds.assign_coords({name: c.variable.load() for name, c in ds.coords.items()})
-    return loaded
+    return attach_clock(loaded) if "knot_sample" in loaded.variables else loaded
 
 
 def insertion_folder(root: Path, pid: str) -> Path:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _IDENTITY = ("pid", "product", "subject", "date", "probe", "sorter", "revision")
+_DIMS = ("unit", "channel", "spike", "time", "edge", "line", "knot")
 _COLUMNS = (*_IDENTITY, "shape", "bytes", "files", "built", "path")
 
 
@@ -91,7 +92,7 @@ def info(store: str | Path) -> dict[str, Any]:
         "files": len(manifest["files"]),
         "built": manifest.get("built", ""),
         "software": manifest.get("software", {}),
-        "dims": dict(sorted(dims.items(), key=lambda item: ("unit", "channel", "spike", "time").index(item[0]))),
+        "dims": dict(sorted(dims.items(), key=lambda item: _DIMS.index(item[0]))),
         "variables": variables,
         "attrs": metadata["attrs"],
     }

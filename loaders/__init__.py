@@ -3,15 +3,35 @@
 ====================  =======================================================================
 module                idea
 ====================  =======================================================================
-``records``           the frozen dataclasses that everything here returns
+``records``           the frozen dataclasses that catalogs and sortings are made of
 ``errors``            the errors of the whole project, by remedy
 ``one_cache``         a catalog over a ONE cache folder, offline
 ``folder``            a catalog over one bare ALF session folder, without any database
+``alf_paths``         the parts of ALF paths, and names that may be folders
+``inputs``            all that one insertion has, loaded when it is first asked for
+
 ``resolve``           file records -> one sorter, one revision, named files (pure)
 ``readers``           one file -> one checked array or table
 ``validate``          arrays -> `Spikes`, `Units`, `Channels`, with notes of all that was odd (pure)
 ``regions``           atlas ids and coordinates -> region acronyms and Allen CCF
 ``sorting``           the thin sum of the above: a pid -> one `Sorting`
+
+``raw_files``         file records -> the raw files of one band of one probe (pure)
+``meta_text``         the text of a SpikeGLX ``.meta`` -> its tags
+``probe_models``      what the parts of Neuropixels probes differ in
+``spikeglx_meta``     tags -> rate, channels, gains, probe
+``geometry``          meta -> where the sites lie and when they are read
+``byte_source``       exact ranges of bytes of a file
+``chunk_index``       the ``.ch`` header of mtscomp, by a strict schema
+``mtscomp_chunk``     one compressed chunk -> samples, bounded and checked
+``cbin``              a compressed recording, any samples of it
+``flat_binary``       an uncompressed recording, with the same interface
+``recording``         that interface
+``blocks``            the buffers and windows that both share
+``clock``             samples <-> session seconds, between knots
+``sync_lines``        sync channels -> edges of digital lines
+``voltage``           the thin sum of the above: a pid and a band -> one `Voltage`
+
 ``sample``            a small, format-true sample data set with known truth
 ====================  =======================================================================
 """

@@ -215,13 +215,17 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file that was read, for the provenance of a product."""
+    """One file that was read, for the provenance of a product.
+
+    `md5` is empty for voltage whose catalog has none; `sha1` is that of a compressed file by its own header.
+    """
 
     rel_path: str
     revision: str
     size: int
     md5: str
     id: str = ""
+    sha1: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import pytest
 
 from loaders.errors import BadArgument, CorruptData, InconsistentData, NotFound
 from loaders.folder import FolderCatalog
+from loaders.inputs import Inputs
 from loaders.sorting import load_sorting
 
 
@@ -281,8 +282,9 @@ def test_every_integer_type_and_byte_order_of_clusters(tiny, dtype):
     sorting = load(tiny)
     np.testing.assert_array_equal(sorting.spikes.times, tiny.times)
     product = parse_product("counts_100ms")
-    arrays, regions = product.arrays(sorting)
-    counts = product.blocks(sorting, arrays, regions[0])["counts"]
+    inputs = Inputs(FolderCatalog(tiny.folder), tiny.pid)
+    arrays, regions = product.arrays(inputs)
+    counts = product.blocks(inputs, arrays, regions[0])["counts"]
     np.testing.assert_array_equal(counts.sum(1), np.bincount(tiny.clusters, minlength=4))
 
 

@@ -17,9 +17,9 @@ import cubes
 from chunking import encode
 from chunking.manifest import verify_store
 from chunking.plan import ArrayPlan
-from chunking.products import CountsProduct
 from chunking.publish import staged
 from chunking.schema import validate
+from chunking.sorting_products import CountsProduct
 from loaders.errors import NotFound, PlanRefused, StoreError
 from loaders.sample import SAMPLE
 from loaders.sorting import load_sorting
@@ -63,7 +63,7 @@ def test_ragged_spikes_are_all_spikes_by_unit_then_time(sample_source, sample_cu
 
 
 def test_ragged_spikes_in_many_chunks(sample_source, tmp_path, monkeypatch):
-    monkeypatch.setattr("chunking.products.SPIKES_PER_CHUNK", 1000)
+    monkeypatch.setattr("chunking.sorting_products.SPIKES_PER_CHUNK", 1000)
     cubes.build(cubes.plan(sample_source, PIDS[2:], ["spikes"], root=tmp_path))
     spikes = load_sorting(sample_source, PIDS[2]).spikes
     with xr.open_zarr(tmp_path / f"insertions/{PIDS[2]}/spikes.zarr") as ds:
@@ -206,11 +206,11 @@ def test_a_build_that_fails_leaves_nothing(sample_source, tmp_path, monkeypatch,
     original = CountsProduct.blocks
     calls = []
 
-    def failing(self, sorting, arrays, region):
+    def failing(self, inputs, arrays, region):
         calls.append(region)
         if len(calls) == 2:
             raise error("in the middle")
-        return original(self, sorting, arrays, region)
+        return original(self, inputs, arrays, region)
 
     plan = cubes.plan(sample_source, PIDS[:1], ["counts_1ms"], root=tmp_path)
     assert len(plan.stores[0].regions) >= 2

@@ -1,0 +1,142 @@
+"""The products of the raw files: ``ap`` and ``lf``, voltage as recorded, and ``sync``, the digital lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import ceil
+
+import numpy as np
+import xarray as xr
+
+from chunking import schema
+from chunking.layouts import VoltageLayout
+from chunking.plan import ArrayPlan, Region
+from chunking.products import Blocks, steps
+from chunking.provenance import Origin
+from loaders.errors import BadArgument, NotFound, PlanRefused
+from loaders.inputs import Inputs
+from loaders.sync_lines import find_edges
+from loaders.voltage import Voltage, place_channels
+
+
+@dataclass(frozen=True)
+class VoltageProduct:
+    """``ap(channel, time)`` or ``lf(channel, time)``, int16 as recorded; the sync channels are left out."""
+
+    name: str
+    layout: VoltageLayout
+    window_s: tuple[float, float] | None = None
+
+    @cached_property
+    def title(self) -> str:
+        return f"{self.name.upper()} voltage as recorded"
+
+    @cached_property
+    def parameters(self) -> Mapping[str, str]:
+        window = {} if self.window_s is None else {"window_s": "{!r}:{!r}".format(*self.window_s)}
+        return {"layout": self.layout.name, **window}
+
+    def origin(self, inputs: Inputs) -> Origin:
+        voltage, sorting = inputs.voltage(self.name), inputs.sorting_if_any
+        facts = {
+            "sampling_rate_hz": voltage.meta.sampling_rate_hz,
+            "probe_version": voltage.meta.probe_version,
+            "probe_part": voltage.meta.part,
+            "n_sync_channels_left_out": voltage.meta.n_sync,
+        }
+        notes = list(voltage.notes)
+        sites = []
+        if sorting is None:
+            notes.append("no spike sorting, and so no histology: the brain region of every channel is void")
+        else:
+            facts |= {
+                "histology": sorting.channels.histology,
+                "sites_of": sorting.collection,
+                "sites_revision": sorting.revision,
+            }
+            sites = [
+                file for file in sorting.sources if "/channels." in file.rel_path or "/electrodeSites." in file.rel_path
+            ]
+        return Origin(voltage.insertion, facts, (*voltage.sources, *sites), notes)
+
+    def samples(self, voltage: Voltage) -> tuple[int, int]:
+        """First sample of the window, and the one after the last."""
+        n = voltage.recording.n_samples
+        if self.window_s is None:
+            return 0, n
+        where = f"pid {voltage.insertion.pid}, product {self.name}: window {self.window_s[0]:g}:{self.window_s[1]:g} s"
+        try:
+            start, stop = (ceil(v) for v in voltage.clock.samples(np.array(self.window_s), outside="extrapolate"))
+        except (BadArgument, ValueError, OverflowError) as error:
+            raise PlanRefused(f"{where}: expected two times in seconds ({error})") from error
+        start, stop = max(start, 0), min(stop, n)
+        if start >= stop:
+            first, last = voltage.clock.extent
+            raise PlanRefused(f"{where}: holds no sample; the recording lasts from {first:g} to {last:g} s")
+        return start, stop
+
+    def arrays(self, inputs: Inputs) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
+        voltage = inputs.voltage(self.name)
+        start, stop = self.samples(voltage)
+        seconds = self.layout.ap_seconds if self.name == "ap" else self.layout.lf_seconds
+        samples = round(voltage.meta.sampling_rate_hz) * seconds  # mtscomp cuts at whole seconds, rounded like this
+        shape = (voltage.meta.n_channels, stop - start)
+        chunks = (min(self.layout.channels(self.name), shape[0]), min(samples, shape[1]))
+        attrs = schema.voltage(self.name).attrs | _common_gain(voltage)
+        array = ArrayPlan(self.name, ("channel", "time"), shape, "int16", chunks, attrs)
+        return (array,), tuple(((0, shape[0]), step) for step in steps(shape[1], chunks[1]))
+
+    def labels(self, inputs: Inputs) -> xr.Dataset:
+        voltage = inputs.voltage(self.name)
+        start, stop = self.samples(voltage)
+        places = place_channels(voltage, inputs.channels_if_any)
+        coordinates = schema.voltage_channels(voltage.meta, voltage.geometry, places)
+        return xr.Dataset(coords=coordinates | schema.clock_knots(voltage.clock, start, stop - start))
+
+    def blocks(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
+        voltage = inputs.voltage(self.name)
+        offset, _ = self.samples(voltage)
+        (_, n_channels), (start, stop) = region
+        return {self.name: voltage.recording.read(offset + start, offset + stop)[:n_channels]}
+
+    def check_source(self, inputs: Inputs) -> None:
+        """The hash of the whole file, where all of it is read anyway."""
+        if self.window_s is None:
+            inputs.voltage(self.name).check_source()
+
+
+def _common_gain(voltage: Voltage) -> dict[str, float]:
+    """The gain as an attribute where all channels share it; it is a coordinate in any case."""
+    gains = np.unique(voltage.meta.gain_to_uv)
+    return {"gain_to_uV": float(gains[0]), "offset_to_uV": 0.0} if len(gains) == 1 else {}
+
+
+@dataclass(frozen=True)
+class SyncProduct:
+    """The digital lines of the probe: one entry an edge. Read from AP, whose samples are the finest."""
+
+    name: str = "sync"
+    title: str = "Edges of the digital lines"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def origin(self, inputs: Inputs) -> Origin:
+        voltage = inputs.voltage("ap")
+        if voltage.meta.n_sync == 0:
+            raise NotFound(f"pid {voltage.insertion.pid}: the recording has no sync channel, and so no digital lines")
+        facts = {"sampling_rate_hz": voltage.meta.sampling_rate_hz, "probe_version": voltage.meta.probe_version}
+        return Origin(voltage.insertion, facts, voltage.sources, voltage.notes)
+
+    def arrays(self, inputs: Inputs) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
+        return (), ()
+
+    def labels(self, inputs: Inputs) -> xr.Dataset:
+        voltage = inputs.voltage("ap")
+        return xr.Dataset(schema.sync_edges(find_edges(voltage.recording, voltage.meta.n_sync), voltage.clock))
+
+    def blocks(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
+        return {}
+
+    def check_source(self, inputs: Inputs) -> None:
+        inputs.voltage("ap").check_source()

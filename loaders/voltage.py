@@ -1,0 +1,176 @@
+"""The raw voltage of one band of one insertion: data, gains, geometry, clock and the places of its channels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loaders.cbin import Cbin
+from loaders.clock import Clock
+from loaders.errors import CorruptData, CubesError, NotFound
+from loaders.flat_binary import FlatBinary
+from loaders.geometry import Geometry, geometry_from_meta
+from loaders.raw_files import RawFiles, resolve_raw
+from loaders.readers import check_file, read_npy
+from loaders.recording import Recording
+from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Locations, SourceFile
+from loaders.regions import VOID_ID, locate
+from loaders.spikeglx_meta import RecordingMeta, check_channels, read_meta
+
+
+@dataclass(frozen=True)
+class Voltage:
+    """One band of one insertion. Channels are in the order of the raw file, sync channels excluded.
+
+    Attributes
+    ----------
+    insertion : Insertion
+    band : str
+        ``ap`` or ``lf``.
+    recording : Recording
+        The samples, with the sync channels at the end.
+    meta : RecordingMeta
+        Rate, gains, probe.
+    geometry : Geometry
+        Where the sites lie on the probe.
+    clock : Clock
+        Session time of the samples of this band.
+    sources : sequence of SourceFile
+    notes : sequence of str
+    """
+
+    insertion: Insertion
+    band: str
+    recording: Recording
+    meta: RecordingMeta
+    geometry: Geometry
+    clock: Clock
+    sources: Sequence[SourceFile]
+    notes: Sequence[str]
+
+    def check_source(self) -> None:
+        """Compare a compressed file with the hash in its header; one read of the file.
+
+        Raises
+        ------
+        CorruptData
+            If they differ.
+        """
+        if not isinstance(self.recording, Cbin) or not (expected := self.recording.index.sha1_compressed):
+            return
+        source, digest = self.recording.source, hashlib.sha1(usedforsecurity=False)
+        for start in range(0, source.size, _BLOCK_BYTES):
+            digest.update(source.read(start, min(start + _BLOCK_BYTES, source.size)))
+        if digest.hexdigest() != expected:
+            raise CorruptData(
+                f"{source.name}: expected sha1 {expected} as in its header, got {digest.hexdigest()}; fetch it again"
+            )
+
+
+_BLOCK_BYTES = 1 << 23
+
+
+def load_voltage(catalog: Catalog, pid: str, band: str, *, segment: str | None = None) -> Voltage:
+    """Open the raw voltage of one band.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    pid : str
+    band : {"ap", "lf"}
+    segment : str, optional
+        Such as ``g0_t1``, if the band was recorded in several.
+
+    Raises
+    ------
+    NotFound
+        If the probe has no such band, or no clock.
+    CorruptData, InconsistentData
+        If a file is damaged, or files contradict each other. Each message names the pid.
+    """
+    insertion = catalog.insertion(pid)
+    try:
+        return _load(insertion, resolve_raw(catalog.datasets(insertion), insertion.probe, band, segment))
+    except CubesError as error:
+        raise type(error)(f"pid {pid}: {error}") from error
+
+
+def place_channels(voltage: Voltage, channels: Channels | None) -> Locations:
+    """Places of the channels of the raw file, from the sites of a sorting; unknown where those say nothing.
+
+    Parameters
+    ----------
+    voltage : Voltage
+    channels : Channels or None
+        Joined on their row in the raw file, never by position.
+    """
+    n = voltage.meta.n_channels
+    xyz, atlas_id = np.full((3, n), np.nan), np.full(n, VOID_ID)
+    if channels is not None:
+        known = (channels.raw_ind >= 0) & (channels.raw_ind < n)
+        rows = channels.raw_ind[known]
+        places = channels.locations
+        xyz[:, rows] = np.stack([places.x, places.y, places.z])[:, known]
+        atlas_id[rows] = places.atlas_id[known]
+    return locate(xyz[0], xyz[1], xyz[2], atlas_id)
+
+
+def _load(insertion: Insertion, files: RawFiles) -> Voltage:
+    meta = read_meta(files.meta.path)
+    if files.ch is not None:
+        recording: Recording = Cbin.open(files.voltage.path, files.ch.path)
+    else:
+        recording = FlatBinary.open(files.voltage.path, meta.n_saved_channels, meta.sampling_rate_hz)
+    check_channels(meta, recording.n_channels, files.voltage.name)
+    notes = [*meta.notes, *_length_note(meta, recording)]
+    small = [record for record in (files.meta, files.ch, files.timestamps or files.sync) if record is not None]
+    return Voltage(
+        insertion=insertion,
+        band=files.band,
+        recording=recording,
+        meta=meta,
+        geometry=geometry_from_meta(meta),
+        clock=_clock(files, meta, recording),
+        sources=(_voltage_source(files.voltage, recording), *(check_file(record) for record in small)),
+        notes=tuple(notes),
+    )
+
+
+def _clock(files: RawFiles, meta: RecordingMeta, recording: Recording) -> Clock:
+    """Knots count AP samples; those of LF come from them, or from probe seconds where there are only these."""
+    n = recording.n_samples
+    if files.timestamps is not None:
+        path = _present(files.timestamps)
+        knots = read_npy(path, kinds="fiu", ndim=2)
+        if files.band == "lf":
+            return Clock.from_timestamps(knots, name=str(path)).for_lf(n)
+        return Clock.from_timestamps(knots, n, rate_hz=meta.sampling_rate_hz, name=str(path))
+    if files.sync is not None:
+        path = _present(files.sync)
+        return Clock.from_sync(read_npy(path, kinds="f", ndim=2), meta.sampling_rate_hz, n, name=str(path))
+    raise NotFound(
+        f"{files.voltage.name}: no clock, neither timestamps.npy nor sync.npy; the voltage would have no time"
+    )
+
+
+def _present(record: DatasetRecord) -> Path:
+    check_file(record)
+    return record.path
+
+
+def _voltage_source(record: DatasetRecord, recording: Recording) -> SourceFile:
+    """What the provenance says of a file too large to hash at every plan: the hashes of catalog and header."""
+    sha1 = recording.index.sha1_compressed if isinstance(recording, Cbin) else None
+    if record.size is not None and record.size != recording.source.size:
+        raise CorruptData(f"{record.path}: expected {record.size} bytes as in the catalog, got {recording.source.size}")
+    return SourceFile(record.rel_path, record.revision, recording.source.size, record.md5 or "", record.id, sha1 or "")
+
+
+def _length_note(meta: RecordingMeta, recording: Recording) -> list[str]:
+    if meta.n_samples in (None, recording.n_samples):
+        return []
+    return [f"the meta announces {meta.n_samples} samples, the file has {recording.n_samples}"]
