@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cubes.selecting import select
     from cubes.sources import source, write_sample
     from cubes.stores import info, ls, verify
+    from cubes.voltage_figure import plot_voltage
     from loaders.errors import (
         BadArgument,
         CorruptData,
@@ -48,6 +49,7 @@ _HOME = {
     "ls": "cubes.stores",
     "open": "cubes.opening",
     "plan": "cubes.building",
+    "plot_voltage": "cubes.voltage_figure",
     "select": "cubes.selecting",
     "source": "cubes.sources",
     "to_uv": "cubes.microvolts",
@@ -72,6 +74,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "bin",
     "select",
     "to_uv",
+    "plot_voltage",
     "ls",
     "info",
     "verify",

@@ -10,8 +10,11 @@ import xarray as xr
 
 from chunking.build import Progress
 from cubes.building import DEFAULT_PRODUCTS, build, plan
+from cubes.index import attach_clock
+from cubes.microvolts import to_uv
 from cubes.opening import open
 from cubes.sources import source, write_sample
+from loaders.records import Catalog, Insertion
 
 
 def run_demo(
@@ -35,27 +38,51 @@ def run_demo(
 
     sample, root = folder / "sample", folder / "cubes"
     if not sample.exists():
-        say(f"1. Sample data: a small ONE cache in {sample}")
-        write_sample(sample, voltage=False)
+        say(f"1. Sample data: a small ONE cache in {sample} (some ten seconds)")
+        write_sample(sample)
     else:
         say(f"1. Sample data: already in {sample}")
     catalog = source("one", sample)
-    pids = [insertion.pid for insertion in catalog.insertions()]
-    planned = plan(catalog, pids, DEFAULT_PRODUCTS, root=root)
-    say(f"\n2. Plan\n\n{planned}\n")
-    built = build(planned, existing="skip", progress=progress)
-    existed = len(planned.stores) - len(built)
-    say(f"3. Built {len(built)} stores in {root}{f'; {existed} existed already' if existed else ''}\n")
-    store = root / "insertions" / pids[0] / "counts_20ms.zarr"
-    say(f'4. xr.open_zarr("{store}")\n')
-    with xr.open_zarr(store, chunks=None) as ds:
-        say(describe(ds))
-    figure = save_figure(summary_figure(open(root, pids[0])), folder / "summary.png")
-    say(f"\n5. Figure: {figure}")
+    insertions = catalog.insertions()
+    say("\n2. Plan\n")
+    plans = [plan(catalog, [i.pid], [*DEFAULT_PRODUCTS, *bands(catalog, i)], root=root) for i in insertions]
+    say("\n\n".join(map(str, plans)))
+    built = [store for planned in plans for store in build(planned, existing="skip", progress=progress)]
+    existed = sum(len(planned.stores) for planned in plans) - len(built)
+    say(f"\n3. Built {len(built)} stores in {root}{f'; {existed} existed already' if existed else ''}\n")
+    pid = insertions[0].pid
+    for product, describe in (("counts_20ms", describe_counts), ("ap", describe_voltage), ("lf", describe_voltage)):
+        store = root / "insertions" / pid / f"{product}.zarr"
+        say(f'4. xr.open_zarr("{store}")\n')
+        with xr.open_zarr(store, chunks=None) as ds:
+            say(describe(ds) + "\n")
+    figure = save_figure(summary_figure(open(root, pid)), folder / "summary.png")
+    say(f"5. Figure: {figure}")
     return figure
 
 
-def describe(ds: xr.Dataset) -> str:
+def bands(catalog: Catalog, insertion: Insertion) -> list[str]:
+    """The bands of raw voltage that an insertion has; Neuropixels 2 has no LF."""
+    names = [r.name for r in catalog.datasets(insertion) if r.collection == f"raw_ephys_data/{insertion.probe}"]
+    return [band for band in ("ap", "lf") if any(name.endswith(f".{band}.cbin") for name in names)]
+
+
+def describe_voltage(ds: xr.Dataset) -> str:
+    """A voltage cube in a few sentences."""
+    ds = attach_clock(ds)
+    voltage = ds[ds.attrs["product"]]
+    rms_uv = to_uv(voltage.isel(time=slice(30_000))).std("time")
+    first, last = (float(voltage["time"][i]) for i in (0, -1))
+    return "\n".join(
+        (
+            f"   {voltage.name}({', '.join(map(str, voltage.dims))}) {voltage.dtype}, {voltage.sizes['channel']} "
+            f"channels x {voltage.sizes['time']:,} samples at {ds.attrs['sampling_rate_hz']:.4f} Hz",
+            f"   from {first:.4f} to {last:.4f} s of the session; median RMS {float(rms_uv.median()):.1f} uV",
+        )
+    )
+
+
+def describe_counts(ds: xr.Dataset) -> str:
     """A counts cube in a few sentences."""
     counts = ds["counts"]
     width_s = ds["time"].attrs["bin_width"]

@@ -140,6 +140,8 @@ def test_demo_tells_the_story_and_draws_the_figure(tmp_path, capsys):
         assert "124,905 spikes" in text
         assert "xr.open_zarr(" in text
         assert "good units: " in text
+        assert "ap(channel, time) int16, 384 channels x 60,000 samples at 30000.3906 Hz" in text
+        assert "lf(channel, time) int16, 384 channels x 10,000 samples at 2500.0326 Hz" in text
     assert (tmp_path / "demo/summary.png").read_bytes().startswith(b"\x89PNG")
 
 

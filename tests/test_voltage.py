@@ -291,3 +291,25 @@ def test_edges_at_borders_of_chunks_and_of_several_words(tmp_path):
     np.testing.assert_array_equal(edges.initial, lines[0])
     with pytest.raises(NotFound, match="no sync channel"):
         find_edges(recording, 0)
+
+
+@pytest.mark.parametrize("pid", [PIDS[0], PIDS[2]])
+def test_the_figure_of_a_window(root, pid):
+    window = cubes.open(root, pid)["ap"].ap.sel(time=slice(0.5, 0.52))
+    figure = cubes.plot_voltage(window)
+    strip, image, _, traces = figure.axes
+    order = np.lexsort((window.x_um, window.y_um, window.shank))
+    uv = cubes.to_uv(window).values[order]
+    np.testing.assert_allclose(image.images[0].get_array(), uv - np.median(uv, axis=1, keepdims=True), atol=1e-3)
+    assert len(traces.lines) == 16
+    names = {text.get_text() for text in strip.texts}
+    assert names
+    assert names <= set(window.acronym_beryl.values.tolist())
+
+
+def test_windows_that_cannot_be_drawn(root):
+    ap = cubes.open(root, PIDS[0])["ap"].ap
+    with pytest.raises(BadArgument, match="expected 1 to 60,000 samples, got 0"):
+        cubes.plot_voltage(ap.isel(time=slice(0)))
+    with pytest.raises(BadArgument, match="expected the dimensions channel and time"):
+        cubes.plot_voltage(ap.isel(channel=0))
