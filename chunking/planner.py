@@ -41,15 +41,15 @@ def make_plan(
 def _plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
     origin = product.origin(inputs)
     arrays, regions = product.arrays(inputs)
-    sorting = inputs.sorting_if_any
+    sites = inputs.sites_if_any
     pid = check_pid(inputs.insertion.pid)
     path = f"insertions/{pid}/{product.name}.zarr"
     return StorePlan(
         pid=pid,
         product=product.name,
         path=path,
-        sorter=None if sorting is None else sorting.sorter,
-        revision=None if sorting is None else sorting.revision,
+        sorter=None if sites is None else sites.sorter,
+        revision=None if sites is None else sites.revision,
         arrays=arrays,
         regions=regions,
         task_bytes=_largest_task(arrays, regions),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,6 +18,7 @@ from chunking.products import Blocks, steps
 from chunking.provenance import Origin
 from loaders.errors import BadArgument, NotFound, PlanRefused
 from loaders.inputs import Inputs
+from loaders.records import Sites, SourceFile
 from loaders.sync_lines import find_edges
 from loaders.voltage import Voltage, place_channels
 
@@ -31,7 +33,7 @@ class VoltageProduct:
 
     @cached_property
     def title(self) -> str:
-        return f"{self.name.upper()} voltage as recorded"
+        return voltage_title(self.name)
 
     @cached_property
     def parameters(self) -> Mapping[str, str]:
@@ -39,27 +41,7 @@ class VoltageProduct:
         return {"layout": self.layout.name, **window}
 
     def origin(self, inputs: Inputs) -> Origin:
-        voltage, sorting = inputs.voltage(self.name), inputs.sorting_if_any
-        facts = {
-            "sampling_rate_hz": voltage.meta.sampling_rate_hz,
-            "probe_version": voltage.meta.probe_version,
-            "probe_part": voltage.meta.part,
-            "n_sync_channels_left_out": voltage.meta.n_sync,
-        }
-        notes = list(voltage.notes)
-        sites = []
-        if sorting is None:
-            notes.append("no spike sorting, and so no histology: the brain region of every channel is void")
-        else:
-            facts |= {
-                "histology": sorting.channels.histology,
-                "sites_of": sorting.collection,
-                "sites_revision": sorting.revision,
-            }
-            sites = [
-                file for file in sorting.sources if "/channels." in file.rel_path or "/electrodeSites." in file.rel_path
-            ]
-        return Origin(voltage.insertion, facts, (*voltage.sources, *sites), notes)
+        return voltage_origin(inputs.voltage(self.name), inputs.sites_if_any)
 
     def samples(self, voltage: Voltage) -> tuple[int, int]:
         """First sample of the window, and the one after the last."""
@@ -84,16 +66,14 @@ class VoltageProduct:
         samples = round(voltage.meta.sampling_rate_hz) * seconds  # mtscomp cuts at whole seconds, rounded like this
         shape = (voltage.meta.n_channels, stop - start)
         chunks = (min(self.layout.channels(self.name), shape[0]), min(samples, shape[1]))
-        attrs = schema.voltage(self.name).attrs | _common_gain(voltage)
-        array = ArrayPlan(self.name, ("channel", "time"), shape, "int16", chunks, attrs)
+        array = ArrayPlan(self.name, ("channel", "time"), shape, "int16", chunks, voltage_attrs(voltage))
         return (array,), tuple(((0, shape[0]), step) for step in steps(shape[1], chunks[1]))
 
     def labels(self, inputs: Inputs) -> xr.Dataset:
         voltage = inputs.voltage(self.name)
         start, stop = self.samples(voltage)
-        places = place_channels(voltage, inputs.channels_if_any)
-        coordinates = schema.voltage_channels(voltage.meta, voltage.geometry, places)
-        return xr.Dataset(coords=coordinates | schema.clock_knots(voltage.clock, start, stop - start))
+        knots = schema.clock_knots(voltage.clock, start, stop - start)
+        return xr.Dataset(coords=voltage_coordinates(voltage, inputs.sites_if_any) | knots)
 
     def blocks(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
         voltage = inputs.voltage(self.name)
@@ -105,6 +85,44 @@ class VoltageProduct:
         """The hash of the whole file, where all of it is read anyway."""
         if self.window_s is None:
             inputs.voltage(self.name).check_source()
+
+
+def voltage_title(band: str) -> str:
+    """What a voltage product holds, in words."""
+    return f"{band.upper()} voltage as recorded"
+
+
+def voltage_origin(voltage: Voltage, sites: Sites | None) -> Origin:
+    """What the voltage of one band is made of, and with the sites of which sorting."""
+    facts = {
+        "sampling_rate_hz": voltage.meta.sampling_rate_hz,
+        "probe_version": voltage.meta.probe_version,
+        "probe_part": voltage.meta.part,
+        "n_sync_channels_left_out": voltage.meta.n_sync,
+    }
+    notes = list(voltage.notes)
+    files: list[SourceFile] = []
+    if sites is None:
+        notes.append("no spike sorting, and so no histology: the brain region of every channel is void")
+    else:
+        facts |= {
+            "histology": sites.channels.histology,
+            "sites_of": sites.collection,
+            "sites_revision": sites.revision,
+        }
+        files = [file for file in sites.sources if "/channels." in file.rel_path or "/electrodeSites." in file.rel_path]
+    return Origin(voltage.insertion, facts, (*voltage.sources, *files), notes)
+
+
+def voltage_coordinates(voltage: Voltage, sites: Sites | None) -> dict[str, xr.Variable]:
+    """Coordinates of the channels: geometry, gains, and the places of the sites of a sorting."""
+    places = place_channels(voltage, None if sites is None else sites.channels)
+    return schema.voltage_channels(voltage.meta, voltage.geometry, places)
+
+
+def voltage_attrs(voltage: Voltage) -> dict[str, Any]:
+    """Attributes of the variable ``ap`` or ``lf``."""
+    return schema.voltage(voltage.band).attrs | _common_gain(voltage)
 
 
 def _common_gain(voltage: Voltage) -> dict[str, float]:

@@ -10,7 +10,7 @@ xarray calls the interface that this rests on experimental, so nothing else in t
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -155,6 +155,15 @@ class SampleTimes(CoordinateTransform):
         return f"{ends}, samples {self.offset} + {self.step} k, {len(self.clock.knot_sample)} knots"
 
 
+class _Computed(xr.Variable):
+    """A variable that dask leaves alone, as it does those of xarray's own indexes."""
+
+    __slots__ = ()
+
+    def chunk(self, *args: Any, **kwargs: Any) -> Self:
+        return self.copy(deep=False)
+
+
 class ClockIndex(CoordinateTransformIndex):
     """Index of a time coordinate that is computed from a clock."""
 
@@ -170,6 +179,11 @@ class ClockIndex(CoordinateTransformIndex):
     def index(self) -> pd.Index[float]:
         """All labels in memory."""
         return self.to_pandas_index()
+
+    def create_variables(self, variables: Mapping[Any, xr.Variable] | None = None) -> dict[Hashable, xr.Variable]:
+        """The coordinate, which stays computed when the dataset is chunked."""
+        made = super().create_variables(variables)
+        return {name: _Computed(v.dims, v._data, v.attrs, fastpath=True) for name, v in made.items()}
 
     def isel(self, indexers: Mapping[Any, int | slice | np.ndarray | xr.Variable]) -> Index | None:
         """A slice stays computed, an array of positions gives stored labels, one position gives no index."""

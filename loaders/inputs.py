@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 
 from loaders.errors import NotFound
-from loaders.records import Catalog, Channels, Insertion, Sorting
-from loaders.sorting import load_sorting
+from loaders.records import Catalog, Insertion, Sites, Sorting
+from loaders.sorting import load_sites, load_sorting
 from loaders.voltage import Voltage, load_voltage
 
 
@@ -33,19 +33,14 @@ class Inputs:
         return load_sorting(self._catalog, self.insertion.pid, **self._choice)
 
     @cached_property
-    def sorting_if_any(self) -> Sorting | None:
-        """The spike sorting, or None if the probe has none and none was asked for."""
+    def sites_if_any(self) -> Sites | None:
+        """The recording sites of the spike sorting, or None if the probe has none and none was asked for."""
         try:
-            return self.sorting
+            return load_sites(self._catalog, self.insertion.pid, **self._choice)
         except NotFound:
             if self._choice != {"sorter": None, "revision": None}:
                 raise
             return None
-
-    @property
-    def channels_if_any(self) -> Channels | None:
-        """The recording sites of the sorting, with their regions, or None."""
-        return None if self.sorting_if_any is None else self.sorting_if_any.channels
 
     def voltage(self, band: str) -> Voltage:
         """The raw voltage of one band; raises NotFound if there is none."""

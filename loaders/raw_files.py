@@ -101,6 +101,14 @@ def resolve_raw(records: Iterable[DatasetRecord], probe: str, band: str, segment
     return RawFiles(probe, band, voltage.segment, voltage.record, ch, meta, timestamps, sync)
 
 
+def band_of(name: str) -> str:
+    """``ap`` or ``lf``, from the name of a voltage file; raises BadArgument for any other name."""
+    match = _NAME.fullmatch(name)
+    if match is None or match["kind"] not in _VOLTAGE:
+        raise BadArgument(f"{name}: expected the voltage of one band, named like run_g0_t0.imec0.ap.cbin (or .bin)")
+    return match["band"]
+
+
 def _raw_file(record: DatasetRecord, probe: str) -> _File | None:
     match = _NAME.fullmatch(record.name) if record.collection == f"raw_ephys_data/{probe}" else None
     if match is None:

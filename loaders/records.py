@@ -255,3 +255,23 @@ class Sorting:
     channels: Channels
     sources: Sequence[SourceFile] = field(default_factory=tuple)
     notes: Sequence[str] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """The recording sites of one spike sorting, without its units and spikes.
+
+    Attributes
+    ----------
+    sorter, revision, collection : str
+        Which sorting this is.
+    channels : Channels
+    sources : sequence of SourceFile
+        Every file that was read.
+    """
+
+    sorter: str
+    revision: str
+    collection: str
+    channels: Channels
+    sources: Sequence[SourceFile]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loaders.errors import CorruptData, CubesError
 from loaders.readers import check_file, read_npy, read_table
-from loaders.records import Catalog, DatasetRecord, Insertion, Sorting, SourceFile, Strings
+from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Sites, Sorting, SourceFile, Strings
 from loaders.resolve import ResolvedSorting, resolve_sorting
 from loaders.validate import clean_channels, clean_spikes, clean_units
 
@@ -58,13 +58,35 @@ def load_sorting(catalog: Catalog, pid: str, *, sorter: str | None = None, revis
         raise type(error)(f"pid {pid}: {error}") from error
 
 
+def load_sites(catalog: Catalog, pid: str, *, sorter: str | None = None, revision: str | None = None) -> Sites:
+    """Load only the recording sites of one spike sorting: exactly those of `load_sorting`, without its spikes.
+
+    Parameters and errors are those of `load_sorting`.
+    """
+    insertion = catalog.insertion(pid)
+    try:
+        resolved = resolve_sorting(catalog.datasets(insertion), insertion.probe, sorter, revision)
+        reader = _FileReader()
+        clusters = reader.arrays(resolved.files, "clusters", {"channels": _CLUSTERS["channels"]})
+        channels, _ = _channels(reader, resolved, clusters)
+    except CubesError as error:
+        raise type(error)(f"pid {pid}: {error}") from error
+    return Sites(resolved.sorter, resolved.revision, resolved.collection, channels, tuple(reader.sources))
+
+
+def _channels(
+    reader: _FileReader, resolved: ResolvedSorting, clusters: Mapping[str, NDArray[Any]]
+) -> tuple[Channels, list[str]]:
+    used = max(clusters["channels"].tolist(), default=-1) + 1
+    return clean_channels(
+        reader.arrays(resolved.files, "channels", _SITES), reader.arrays(resolved.sites, "electrodeSites", _SITES), used
+    )
+
+
 def _read(insertion: Insertion, resolved: ResolvedSorting) -> Sorting:
     reader = _FileReader()
     clusters = reader.arrays(resolved.files, "clusters", _CLUSTERS)
-    used = max(clusters["channels"].tolist(), default=-1) + 1
-    channels, channel_notes = clean_channels(
-        reader.arrays(resolved.files, "channels", _SITES), reader.arrays(resolved.sites, "electrodeSites", _SITES), used
-    )
+    channels, channel_notes = _channels(reader, resolved, clusters)
     units, unit_notes = clean_units(
         clusters, reader.uuids(resolved.files), reader.metrics(resolved.files), len(channels)
     )

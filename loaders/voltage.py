@@ -37,8 +37,8 @@ class Voltage:
         Rate, gains, probe.
     geometry : Geometry
         Where the sites lie on the probe.
-    clock : Clock
-        Session time of the samples of this band.
+    clock_if_any : Clock or None
+        Session time of the samples of this band; None only where it was opened without needing one.
     sources : sequence of SourceFile
     notes : sequence of str
     """
@@ -48,9 +48,19 @@ class Voltage:
     recording: Recording
     meta: RecordingMeta
     geometry: Geometry
-    clock: Clock
+    clock_if_any: Clock | None
     sources: Sequence[SourceFile]
     notes: Sequence[str]
+
+    @property
+    def clock(self) -> Clock:
+        """Session time of the samples; raises NotFound if it is not known."""
+        if self.clock_if_any is None:
+            raise NotFound(
+                f"{self.recording.source.name}: no clock, neither timestamps.npy nor sync.npy; the voltage would have "
+                "no time"
+            )
+        return self.clock_if_any
 
     def check_source(self) -> None:
         """Compare a compressed file with the hash in its header; one read of the file.
@@ -74,7 +84,9 @@ class Voltage:
 _BLOCK_BYTES = 1 << 23
 
 
-def load_voltage(catalog: Catalog, pid: str, band: str, *, segment: str | None = None) -> Voltage:
+def load_voltage(
+    catalog: Catalog, pid: str, band: str, *, segment: str | None = None, need_clock: bool = True
+) -> Voltage:
     """Open the raw voltage of one band.
 
     Parameters
@@ -84,17 +96,22 @@ def load_voltage(catalog: Catalog, pid: str, band: str, *, segment: str | None =
     band : {"ap", "lf"}
     segment : str, optional
         Such as ``g0_t1``, if the band was recorded in several.
+    need_clock : bool
+        Refuse voltage whose session time is not known.
 
     Raises
     ------
     NotFound
-        If the probe has no such band, or no clock.
+        If the probe has no such band, or no clock though one is needed.
     CorruptData, InconsistentData
         If a file is damaged, or files contradict each other. Each message names the pid.
     """
     insertion = catalog.insertion(pid)
     try:
-        return _load(insertion, resolve_raw(catalog.datasets(insertion), insertion.probe, band, segment))
+        voltage = _load(insertion, resolve_raw(catalog.datasets(insertion), insertion.probe, band, segment))
+        if need_clock:
+            _ = voltage.clock
+        return voltage
     except CubesError as error:
         raise type(error)(f"pid {pid}: {error}") from error
 
@@ -134,13 +151,13 @@ def _load(insertion: Insertion, files: RawFiles) -> Voltage:
         recording=recording,
         meta=meta,
         geometry=geometry_from_meta(meta),
-        clock=_clock(files, meta, recording),
+        clock_if_any=_clock(files, meta, recording),
         sources=(_voltage_source(files.voltage, recording), *(check_file(record) for record in small)),
         notes=tuple(notes),
     )
 
 
-def _clock(files: RawFiles, meta: RecordingMeta, recording: Recording) -> Clock:
+def _clock(files: RawFiles, meta: RecordingMeta, recording: Recording) -> Clock | None:
     """Knots count AP samples; those of LF come from them, or from probe seconds where there are only these."""
     n = recording.n_samples
     if files.timestamps is not None:
@@ -152,9 +169,7 @@ def _clock(files: RawFiles, meta: RecordingMeta, recording: Recording) -> Clock:
     if files.sync is not None:
         path = _present(files.sync)
         return Clock.from_sync(read_npy(path, kinds="f", ndim=2), meta.sampling_rate_hz, n, name=str(path))
-    raise NotFound(
-        f"{files.voltage.name}: no clock, neither timestamps.npy nor sync.npy; the voltage would have no time"
-    )
+    return None
 
 
 def _present(record: DatasetRecord) -> Path:

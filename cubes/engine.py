@@ -1,0 +1,181 @@
+"""Voltage in place: a labelled dataset over the raw file itself, without a copy.
+
+An engine of xarray: ``xr.open_dataset("….ap.cbin", engine="cubes")`` gives what the stored product would. Nothing is
+decoded until values are asked for, and then exactly the chunks of the file that hold some of them.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray, BackendEntrypoint
+from xarray.core.indexing import ExplicitIndexer, IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
+
+from chunking import schema
+from chunking.provenance import attributes
+from chunking.voltage_product import voltage_attrs, voltage_coordinates, voltage_origin, voltage_title
+from cubes.index import attach_clock
+from loaders.blocks import Block
+from loaders.byte_source import LocalFile
+from loaders.errors import BadArgument
+from loaders.folder import FileCatalog
+from loaders.inputs import Inputs
+from loaders.raw_files import band_of
+from loaders.recording import Recording
+from loaders.voltage import load_voltage
+
+Rows = int | slice | NDArray[np.integer[Any]]
+
+
+class CbinBackend(BackendEntrypoint):
+    """The xarray engine ``cubes``."""
+
+    description: ClassVar[str] = "Neuropixels voltage in place: SpikeGLX recordings as .cbin of mtscomp, or .bin"
+    open_dataset_parameters: ClassVar[tuple[str, ...] | None] = ("filename_or_obj", "drop_variables")
+
+    def open_dataset(  # type: ignore[override]  # xarray also allows open files and stores
+        self, filename_or_obj: str | os.PathLike[str], *, drop_variables: str | Iterable[str] | None = None
+    ) -> xr.Dataset:
+        """Open one band of one recording; see `open_voltage`."""
+        ds = open_voltage(filename_or_obj)
+        dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
+        return ds.drop_vars(dropped, errors="ignore") if dropped else ds
+
+    def guess_can_open(self, filename_or_obj: object) -> bool:
+        """Whether it is the path of a ``.cbin``."""
+        return isinstance(filename_or_obj, str | os.PathLike) and Path(filename_or_obj).suffix == ".cbin"
+
+
+def open_voltage(path: str | os.PathLike[str]) -> xr.Dataset:
+    """The voltage of one file as a lazy, labelled dataset.
+
+    Parameters
+    ----------
+    path : path
+        A ``.cbin``, with its ``.ch`` and ``.meta`` beside it, or a ``.bin`` with its ``.meta``.
+
+    Returns
+    -------
+    Dataset
+        ``ap(channel, time)`` or ``lf(channel, time)``, int16 without the sync channels, with the coordinates and
+        attributes of the stored product. There is a session time only if ``timestamps`` or ``sync`` lie beside the
+        file. Regions are ``void`` unless the file lies in ``<session>/raw_ephys_data/<probe>`` and the session has a
+        spike sorting of that probe.
+
+    Raises
+    ------
+    NotFound
+        If there is no such file.
+    BadArgument
+        If it is not the path of a voltage file.
+    InconsistentData
+        If its ``.ch`` or ``.meta`` is missing, or they contradict each other.
+    CorruptData
+        If one of the files is damaged. Chunks are checked when they are decoded.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise BadArgument(f"path: expected the path of a voltage file, got {type(path).__name__}")
+    path = Path(path)
+    band = band_of(path.name)
+    catalog = FileCatalog(path)
+    inputs = Inputs(catalog, catalog.insertions()[0].pid)
+    voltage, sites = load_voltage(catalog, inputs.insertion.pid, band, need_clock=False), inputs.sites_if_any
+    array = VoltageArray(voltage.recording, voltage.meta.n_channels)
+    encoding = {"preferred_chunks": {"channel": array.shape[0], "time": _chunk_lengths(voltage.recording)}}
+    variable = xr.Variable(("channel", "time"), LazilyIndexedArray(array), voltage_attrs(voltage), encoding)
+    coordinates = voltage_coordinates(voltage, sites)
+    if voltage.clock_if_any is not None:
+        coordinates |= schema.clock_knots(voltage.clock_if_any, 0, array.shape[1])
+    attrs = attributes(voltage_origin(voltage, sites), band, voltage_title(band), {})
+    ds = xr.Dataset({band: variable}, coordinates, attrs)
+    if voltage.clock_if_any is not None:
+        ds = attach_clock(ds)
+    if isinstance(voltage.recording.source, LocalFile):
+        ds.set_close(voltage.recording.source.close)
+    return ds
+
+
+class VoltageArray(BackendArray):
+    """The channels of a recording that come before its sync channels, as xarray reads them. Picklable, thread-safe.
+
+    Parameters
+    ----------
+    recording : Recording
+    n_channels : int
+        Number of channels without those of synchronisation.
+    """
+
+    def __init__(self, recording: Recording, n_channels: int) -> None:
+        self.recording = recording
+        self.shape = (n_channels, recording.n_samples)
+        self.dtype = np.dtype(np.int16)
+
+    def __getitem__(self, key: ExplicitIndexer) -> Any:
+        """The values at a key of xarray."""
+        return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Rows, Rows]) -> NDArray[np.int16]:
+        """Values at integers, slices with positive steps and increasing arrays: what xarray makes of any other key."""
+        (rows, pick_row), (samples, pick_sample) = _positions(key[0], self.shape[0]), _positions(key[1], self.shape[1])
+        block = read_samples(self.recording, samples, rows)
+        values: NDArray[np.int16] = block[pick_row][..., pick_sample]
+        return values
+
+
+def read_samples(recording: Recording, samples: Sequence[int], rows: Sequence[int]) -> Block:
+    """Any samples of any channels; decodes exactly the chunks that hold some of them, one after another.
+
+    Parameters
+    ----------
+    recording : Recording
+    samples, rows : range or array, increasing
+        Positions along time and among the channels.
+
+    Returns
+    -------
+    (channel, time) int16
+    """
+    if len(samples) == 0 or len(rows) == 0:
+        return np.empty((len(rows), len(samples)), np.int16)
+    span = slice(int(rows[0]), int(rows[-1]) + 1)
+    if isinstance(samples, range) and samples.step == 1:
+        block = recording.read(samples.start, samples.stop, span)
+        return block if len(rows) == len(block) else block[_within(rows)]
+    result = np.empty((len(rows), len(samples)), np.int16)
+    done = 0
+    while done < len(samples):
+        i = bisect_right(range(recording.n_chunks), samples[done], key=lambda i: recording.span(i)[0]) - 1
+        end = bisect_left(samples, recording.span(i)[1], done)
+        part = samples[done:end]
+        block = recording.read(int(part[0]), int(part[-1]) + 1, span)
+        result[:, done:end] = block[_within(rows)][:, _within(part)]
+        done = end
+    return result
+
+
+def _positions(key: Rows, size: int) -> tuple[Any, Any]:
+    """Increasing positions along one dimension, and what takes the result out of them."""
+    if isinstance(key, slice):
+        return range(size)[key], slice(None)
+    if isinstance(key, np.ndarray):
+        return key, slice(None)
+    position = range(size)[int(key)]
+    return range(position, position + 1), 0
+
+
+def _within(positions: Any) -> Any:
+    """The index of positions in a block that begins at the first of them."""
+    return slice(None, None, positions.step) if isinstance(positions, range) else positions - positions[0]
+
+
+def _chunk_lengths(recording: Recording) -> int | tuple[int, ...]:
+    """Samples of the chunks: one number, unless others than the last differ."""
+    lengths = tuple(stop - start for start, stop in map(recording.span, range(recording.n_chunks)))
+    return lengths[0] if len(set(lengths[:-1])) < 2 and lengths[-1] <= lengths[0] else lengths
