@@ -10,6 +10,7 @@ module                idea
 ``products``          what can be built: the protocol, and products by name
 ``sorting_products``  spikes, counts, channels
 ``voltage_product``   ap, lf, sync
+``lfp_product``       lfp_<rate>hz, low-passed and decimated by ``decimate``
 ``plan``              the records of a plan: stores, shapes, chunks, bytes; printable
 ``planner``           pids x products -> a plan; refuses before any work
 ``encode``            codecs, and the empty arrays of a new store

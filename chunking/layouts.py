@@ -39,6 +39,10 @@ SPIKES_PER_CHUNK = 500_000
 """Spikes in one chunk of the ragged arrays: 4 MB of float64, read whole for any unit in it."""
 
 
+LFP_CHUNK = (32, 60_000)
+"""Channels and samples in one chunk of ``lfp``, of every layout: 7.7 MB of float32, four minutes at 250 Hz."""
+
+
 def counts_layout(name: str) -> CountsLayout:
     """The layout `name`; raises PlanRefused with the ones that exist."""
     if name not in COUNTS_LAYOUTS:

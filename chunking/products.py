@@ -57,15 +57,16 @@ class Product(Protocol):
 
 
 def parse_product(name: str, options: Options | None = None) -> Product:
-    """The product `name`: ``spikes``, ``channels``, ``counts_<width>``, ``ap``, ``lf`` or ``sync``.
+    """The product `name`: ``spikes``, ``channels``, ``counts_<width>``, ``ap``, ``lf``, ``sync``, ``lfp_<rate>hz``.
 
     Raises
     ------
     PlanRefused
-        If there is no such product, or its bin width, layout or window cannot be used.
+        If there is no such product, or its bin width, rate, layout or window cannot be used.
     """
     from chunking.bins import width_from_name
     from chunking.layouts import counts_layout, voltage_layout
+    from chunking.lfp_product import LfpProduct, lfp_rate
     from chunking.sorting_products import ChannelsProduct, CountsProduct, SpikesProduct
     from chunking.voltage_product import SyncProduct, VoltageProduct
 
@@ -78,14 +79,19 @@ def parse_product(name: str, options: Options | None = None) -> Product:
         return SyncProduct()
     if name in ("ap", "lf"):
         return VoltageProduct(name, voltage_layout(options.voltage_layout), options.window_s)
+    if name.startswith("lfp"):
+        try:
+            return LfpProduct(lfp_rate(name), options.window_s)
+        except BadArgument as error:
+            raise PlanRefused(f"product {name!r}: {error}") from error
     if match := re.fullmatch(r"counts_(.+)", name):
         try:
             return CountsProduct(width_from_name(match[1]), counts_layout(options.counts_layout))
         except BadArgument as error:
             raise PlanRefused(f"product {name!r}: {error}") from error
     raise PlanRefused(
-        f"product {name!r}: does not exist; expected spikes, channels, ap, lf, sync or counts_<width>, such as "
-        "counts_20ms"
+        f"product {name!r}: does not exist; expected spikes, channels, ap, lf, sync, lfp_<rate>hz such as lfp_250hz, "
+        "or counts_<width> such as counts_20ms"
     )
 
 

@@ -104,6 +104,7 @@ _GEOMETRY = {
     "offset_to_uV": Variable(("channel",), "f", "microvolts at 0", "uV"),
 }
 RAW_CHANNEL = _GEOMETRY | _locations("channel")
+GAINS = ("gain_to_uV", "offset_to_uV")
 KNOTS = {
     "knot_sample": Variable(("knot",), "f", "sample of the band at a knot of the clock", "1"),
     "knot_time": Variable(("knot",), "f", "session time at a knot of the clock", "s", {"clock": "session"}),
@@ -125,6 +126,8 @@ TIME = Variable(
     "s",
     {"axis": "T", "clock": "session", "interval": "half-open: edge(k) <= t < edge(k+1)"},
 )
+SAMPLE_TIME = Variable(("time",), "f", "session time of the sample", "s", {"axis": "T", "clock": "session"})
+LFP = Variable(("channel", "time"), "f", "voltage, low-passed and decimated; see the attributes of the store", "uV")
 COUNTS = Variable(("unit", "time"), "u", "number of spikes in the bin", "1", {"cell_methods": "time: sum"})
 
 SPIKE = {
@@ -225,6 +228,11 @@ def voltage_channels(meta: RecordingMeta, geometry: Geometry, places: Locations)
     return {name: _variable(v, data[name]) for name, v in RAW_CHANNEL.items()}
 
 
+def sample_times(seconds: NDArray[np.float64]) -> xr.Variable:
+    """The coordinate ``time`` of samples that need not be evenly spaced."""
+    return _variable(SAMPLE_TIME, seconds)
+
+
 def clock_knots(clock: Clock, first_sample: int, n_samples: int) -> dict[str, xr.Variable]:
     """Knots of the clock; their attributes say which samples of the band the dimension ``time`` holds."""
     data = {"knot_sample": clock.knot_sample, "knot_time": clock.knot_time}
@@ -292,7 +300,12 @@ def expected(product: str) -> dict[str, Variable]:
         return SYNC
     if kind in ("ap", "lf"):
         return RAW_CHANNEL | KNOTS | {kind: voltage(kind)}
-    raise StoreError(f"attribute 'product': expected spikes, channels, ap, lf, sync or counts_<width>, got {product!r}")
+    if kind == "lfp":
+        channel = {name: variable for name, variable in RAW_CHANNEL.items() if name not in GAINS}
+        return channel | {"time": SAMPLE_TIME, "lfp": LFP}
+    raise StoreError(
+        f"attribute 'product': expected spikes, channels, ap, lf, sync, lfp_<rate>hz or counts_<width>, got {product!r}"
+    )
 
 
 def _kind(dtype: Any) -> str:

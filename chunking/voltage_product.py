@@ -45,19 +45,7 @@ class VoltageProduct:
 
     def samples(self, voltage: Voltage) -> tuple[int, int]:
         """First sample of the window, and the one after the last."""
-        n = voltage.recording.n_samples
-        if self.window_s is None:
-            return 0, n
-        where = f"pid {voltage.insertion.pid}, product {self.name}: window {self.window_s[0]:g}:{self.window_s[1]:g} s"
-        try:
-            start, stop = (ceil(v) for v in voltage.clock.samples(np.array(self.window_s), outside="extrapolate"))
-        except (BadArgument, ValueError, OverflowError) as error:
-            raise PlanRefused(f"{where}: expected two times in seconds ({error})") from error
-        start, stop = max(start, 0), min(stop, n)
-        if start >= stop:
-            first, last = voltage.clock.extent
-            raise PlanRefused(f"{where}: holds no sample; the recording lasts from {first:g} to {last:g} s")
-        return start, stop
+        return window_samples(voltage, self.name, self.window_s)
 
     def arrays(self, inputs: Inputs) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
         voltage = inputs.voltage(self.name)
@@ -123,6 +111,23 @@ def voltage_coordinates(voltage: Voltage, sites: Sites | None) -> dict[str, xr.V
 def voltage_attrs(voltage: Voltage) -> dict[str, Any]:
     """Attributes of the variable ``ap`` or ``lf``."""
     return schema.voltage(voltage.band).attrs | _common_gain(voltage)
+
+
+def window_samples(voltage: Voltage, product: str, window_s: tuple[float, float] | None) -> tuple[int, int]:
+    """First sample of a window in session seconds, and the one after the last; PlanRefused if it holds none."""
+    n = voltage.recording.n_samples
+    if window_s is None:
+        return 0, n
+    where = f"pid {voltage.insertion.pid}, product {product}: window {window_s[0]:g}:{window_s[1]:g} s"
+    try:
+        start, stop = (ceil(v) for v in voltage.clock.samples(np.array(window_s), outside="extrapolate"))
+    except (BadArgument, ValueError, OverflowError) as error:
+        raise PlanRefused(f"{where}: expected two times in seconds ({error})") from error
+    start, stop = max(start, 0), min(stop, n)
+    if start >= stop:
+        first, last = voltage.clock.extent
+        raise PlanRefused(f"{where}: holds no sample; the recording lasts from {first:g} to {last:g} s")
+    return start, stop
 
 
 def _common_gain(voltage: Voltage) -> dict[str, float]:

@@ -35,8 +35,8 @@ def plan(
         Probe insertions.
     products : iterable of str
         ``spikes`` (every spike), ``channels`` (the recording sites) and ``counts_<width>`` of any width, such as
-        ``counts_1ms``, ``counts_20ms`` or ``counts_1_3s``; ``ap`` and ``lf`` (the voltage as
-        recorded) and ``sync`` (the digital lines).
+        ``counts_1ms``, ``counts_20ms`` or ``counts_1_3s``; ``ap`` and ``lf`` (the voltage as recorded);
+        ``lfp_<rate>hz`` (low-passed and decimated, uV), such as ``lfp_250hz``; ``sync`` (the digital lines).
     root : path
         Folder of the stores; the store of a product is ``<root>/insertions/<pid>/<product>.zarr``.
     sorter, revision : str, optional
@@ -46,7 +46,7 @@ def plan(
     voltage_layout : str
         How ``ap`` and ``lf`` are cut: ``balanced``, ``by-time`` or ``by-channel``.
     window_s : (float, float), optional
-        Only this part of the voltage, in session seconds; the end is not included.
+        Only this part of ``ap``, ``lf`` and ``lfp``, in session seconds; the end is not included.
 
     Returns
     -------

@@ -104,8 +104,8 @@ class Choice:
     to
         Folder of the stores.
     products
-        spikes, channels, ap, lf, sync, counts_WIDTH (counts_1ms, counts_1_3s ...). By default spikes channels
-        counts_20ms.
+        spikes, channels, ap, lf, sync, lfp_RATEhz (lfp_250hz ...), counts_WIDTH (counts_1ms, counts_1_3s ...). By
+        default spikes channels counts_20ms.
     sorter
         Exact spike sorter, such as iblsorter.
     revision
