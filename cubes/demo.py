@@ -45,7 +45,8 @@ def run_demo(
     catalog = source("one", sample)
     insertions = catalog.insertions()
     say("\n2. Plan\n")
-    plans = [plan(catalog, [i.pid], [*DEFAULT_PRODUCTS, *bands(catalog, i), "lfp_250hz"], root=root) for i in insertions]
+    products = {i.pid: [*DEFAULT_PRODUCTS, *bands(catalog, i), "lfp_250hz"] for i in insertions}
+    plans = [plan(catalog, [pid], names, root=root) for pid, names in products.items()]
     say("\n\n".join(map(str, plans)))
     built = [store for planned in plans for store in build(planned, existing="skip", progress=progress)]
     existed = sum(len(planned.stores) for planned in plans) - len(built)
