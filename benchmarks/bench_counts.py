@@ -15,18 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from measure import Run, median, peak_memory, ratio, size_of, spread, take_turns, timed, timed_part
 
 WIDTHS = {"1ms": Fraction(1, 1000), "20ms": Fraction(1, 50), "100ms": Fraction(1, 10)}
 BLOCK_CELLS = 60_000_000
@@ -152,71 +149,31 @@ def write_session(folder: Path, n_units: int, minutes: float, rate_hz: float) ->
     np.save(sorting / "clusters.channels.npy", np.arange(n_units) % 384)
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-_PART: list[float] = []
-
-
-@contextmanager
-def timed() -> Iterator[None]:
-    """Marks the part of a method that counts, where that is not the whole."""
-    start = time.perf_counter()
-    yield
-    _PART.append(time.perf_counter() - start)
-
-
-@contextmanager
-def peak_memory() -> Iterator[Callable[[], int]]:
-    """Sample the private memory of this process; yields a function that gives the peak over the start, in bytes."""
-
-    def private() -> int:
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(status.split("RssAnon:")[1].split()[0])
-
-    before, peak, stop = private(), [0], threading.Event()
-
-    def sample() -> None:
-        while not stop.wait(0.002):
-            peak[0] = max(peak[0], private() - before)
-
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
-        yield lambda: peak[0]
-    finally:
-        stop.set()
-        thread.join()
-
-
 def run_one(session: Path, width: str, method: str) -> dict[str, float | None]:
     """One measured run, after one on a handful of spikes that loads and compiles everything."""
     tiny = session.parent / "tiny"
     METHODS[method](Data(tiny, Fraction(1, 10)))
-    _PART.clear()
+    timed_part()
     data = Data(session, WIDTHS[width])
     with peak_memory() as peak:
         start = time.perf_counter()
         disk = METHODS[method](data)
         seconds = time.perf_counter() - start
-    return {"seconds": _PART.pop() if _PART else seconds, "peak": peak(), "disk": disk, "spikes": len(data.times)}
+    return {"seconds": timed_part() or seconds, "peak": peak(), "disk": disk, "spikes": len(data.times)}
 
 
-def measure(session: Path, rounds: int) -> dict[str, dict[str, list[dict[str, float]]]]:
+def measure(session: Path, rounds: int) -> dict[str, dict[str, list[Run]]]:
     """All methods at all widths, in turns, each run in a process of its own."""
-    results: dict[str, dict[str, list[dict[str, float]]]] = {w: {m: [] for m in METHODS} for w in WIDTHS}
-    for _ in range(rounds):
-        for width in WIDTHS:
-            for method in METHODS:
-                command = [sys.executable, __file__, "--one", str(session), width, method]
-                output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-                results[width][method].append(json.loads(output.splitlines()[-1]))
-    return results
+    commands = {
+        (width, method): [sys.executable, __file__, "--one", session, width, method]
+        for width in WIDTHS
+        for method in METHODS
+    }
+    runs = take_turns(commands, rounds)
+    return {width: {method: runs[width, method] for method in METHODS} for width in WIDTHS}
 
 
-def report(results: dict[str, dict[str, list[dict[str, float]]]]) -> str:
+def report(results: dict[str, dict[str, list[Run]]]) -> str:
     """A table with medians; ratios are medians of the ratios within a round."""
     lines = []
     for width, methods in results.items():
@@ -229,14 +186,11 @@ def report(results: dict[str, dict[str, list[dict[str, float]]]]) -> str:
         ]
         lines += ["|---|---|---|---|---|---|"]
         for method, runs in methods.items():
-            seconds = [run["seconds"] for run in runs]
-            ratio = statistics.median(r["seconds"] / run["seconds"] for r, run in zip(reference, runs, strict=True))
-            speed = runs[0]["spikes"] / statistics.median(seconds) / 1e6
-            peak = statistics.median(run["peak"] for run in runs) / 1e6
+            speed = runs[0]["spikes"] / median(runs) / 1e6
             disk = f"{runs[0]['disk'] / 1e6:.1f}" if runs[0]["disk"] else ""
             lines.append(
-                f"| {method} | {statistics.median(seconds):.2f} ({min(seconds):.2f}–{max(seconds):.2f}) | {speed:.0f} "
-                f"| {ratio:.1f} | {peak:.0f} | {disk} |"
+                f"| {method} | {spread(runs)} | {speed:.0f} | {ratio(reference, runs):.1f} "
+                f"| {median(runs, 'peak') / 1e6:.0f} | {disk} |"
             )
     return "\n".join(lines)
 

@@ -13,3 +13,14 @@ def test_bench_counts(tmp_path):
     assert result.returncode == 0, result.stderr
     for line in ("### 1ms", "### 20ms", "### 100ms", "| ours, files to store |", "| iblutil bincount2D |"):
         assert line in result.stdout
+
+
+def test_bench_raw(tmp_path):
+    command = [sys.executable, BENCHMARKS / "bench_raw.py", "--seconds", "1", "--rounds", "1", "--no-peers"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "SpikeInterface is left out" in result.stdout
+    for line in ("### decode ap, one core", "### decode lf", "### build ap", "### build lf", "### windows of ap"):
+        assert line in result.stdout
+    builds = [line for line in result.stdout.splitlines() if line.startswith("| cubes.build |")]
+    assert [line.endswith("| yes |") for line in builds] == [True, True]
