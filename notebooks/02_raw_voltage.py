@@ -11,6 +11,8 @@ import numpy as np
 
 import cubes
 
+# %matplotlib inline
+
 folder = Path("demo")
 source = cubes.source("sample", folder / "sample-with-voltage")
 pid = source.insertions()[0].pid
@@ -32,7 +34,9 @@ window = cubes.to_uv(ap.sel(time=slice(1.0, 1.05)))
 window
 
 # %%
-cubes.plot_voltage(ap.sel(time=slice(1.0, 1.05)))
+figure = cubes.plot_voltage(ap.sel(time=slice(1.0, 1.05)))
+figure.set_dpi(45)  # a small picture is enough here
+figure
 
 # %% [markdown]
 # ## The waveform of a unit

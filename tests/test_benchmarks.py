@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
@@ -15,6 +17,7 @@ def test_bench_counts(tmp_path):
         assert line in result.stdout
 
 
+@pytest.mark.slow
 def test_bench_raw(tmp_path):
     command = [sys.executable, BENCHMARKS / "bench_raw.py", "--seconds", "1", "--rounds", "1", "--no-peers"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
