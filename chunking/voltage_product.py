@@ -125,7 +125,7 @@ def window_samples(voltage: Voltage, product: str, window_s: tuple[float, float]
         raise PlanRefused(f"{where}: expected two times in seconds ({error})") from error
     start, stop = max(start, 0), min(stop, n)
     if start >= stop:
-        first, last = voltage.clock.extent
+        first, last = voltage.clock.seconds(np.array([0, n - 1]))  # of the samples; the knots may go on
         raise PlanRefused(f"{where}: holds no sample; the recording lasts from {first:g} to {last:g} s")
     return start, stop
 
