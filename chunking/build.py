@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from chunking import encode
+from chunking.linked_product import LinkedProduct
 from chunking.manifest import read_manifest
 from chunking.plan import Plan, Region, StorePlan
 from chunking.products import Product, parse_product
@@ -87,6 +88,8 @@ def build_store(
         for done in _run_tasks(tasks, workers):
             report(Progress(plan.pid, plan.product, done, total))
         encode.consolidate(folder)
+        if isinstance(product, LinkedProduct):
+            product.link(inputs, folder, root / plan.path)
         _check(folder)
         publish(folder, root / plan.path, _facts(plan, origin))
     report(Progress(plan.pid, plan.product, total, total))

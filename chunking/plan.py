@@ -99,11 +99,14 @@ class Options:
         Names of chunk shapes; see `chunking.layouts`.
     window_s : (float, float) or None
         Part of the voltage, session seconds; None for all.
+    link : tuple of str
+        Which of ``ap`` and ``lf`` stay in the files of the source.
     """
 
     counts_layout: str = "balanced"
     voltage_layout: str = "balanced"
     window_s: tuple[float, float] | None = None
+    link: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

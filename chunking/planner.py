@@ -30,7 +30,12 @@ def make_plan(
 ) -> Plan:
     """Plan one store for every pid and product. Parameters and errors are those of `cubes.plan`."""
     options = options or Options()
-    chosen = {p.name: p for p in (parse_product(name, options) for name in _unique(products, "products"))}
+    products = _unique(products, "products")
+    if unlinkable := sorted(set(options.link) - ({"ap", "lf"} & set(products))):
+        raise PlanRefused(
+            f"link: expected ap or lf, of the products {', '.join(products)}; got {', '.join(unlinkable)}"
+        )
+    chosen = {p.name: p for p in (parse_product(name, options) for name in products)}
     stores = []
     for pid in _unique(pids, "pids"):
         inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)

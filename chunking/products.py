@@ -67,6 +67,7 @@ def parse_product(name: str, options: Options | None = None) -> Product:
     from chunking.bins import width_from_name
     from chunking.layouts import counts_layout, voltage_layout
     from chunking.lfp_product import LfpProduct, lfp_rate
+    from chunking.linked_product import LinkedProduct
     from chunking.sorting_products import ChannelsProduct, CountsProduct, SpikesProduct
     from chunking.voltage_product import SyncProduct, VoltageProduct
 
@@ -77,6 +78,8 @@ def parse_product(name: str, options: Options | None = None) -> Product:
         return ChannelsProduct()
     if name == "sync":
         return SyncProduct()
+    if name in ("ap", "lf") and name in options.link:
+        return LinkedProduct(name, options.window_s)
     if name in ("ap", "lf"):
         return VoltageProduct(name, voltage_layout(options.voltage_layout), options.window_s)
     if name.startswith("lfp"):

@@ -37,8 +37,7 @@ class VoltageProduct:
 
     @cached_property
     def parameters(self) -> Mapping[str, str]:
-        window = {} if self.window_s is None else {"window_s": "{!r}:{!r}".format(*self.window_s)}
-        return {"layout": self.layout.name, **window}
+        return {"layout": self.layout.name, **voltage_parameters(self.window_s)}
 
     def origin(self, inputs: Inputs) -> Origin:
         return voltage_origin(inputs.voltage(self.name), inputs.sites_if_any)
@@ -58,10 +57,7 @@ class VoltageProduct:
         return (array,), tuple(((0, shape[0]), step) for step in steps(shape[1], chunks[1]))
 
     def labels(self, inputs: Inputs) -> xr.Dataset:
-        voltage = inputs.voltage(self.name)
-        start, stop = self.samples(voltage)
-        knots = schema.clock_knots(voltage.clock, start, stop - start)
-        return xr.Dataset(coords=voltage_coordinates(voltage, inputs.sites_if_any) | knots)
+        return voltage_labels(inputs, self.name, self.window_s)
 
     def blocks(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
         voltage = inputs.voltage(self.name)
@@ -78,6 +74,19 @@ class VoltageProduct:
 def voltage_title(band: str) -> str:
     """What a voltage product holds, in words."""
     return f"{band.upper()} voltage as recorded"
+
+
+def voltage_parameters(window_s: tuple[float, float] | None) -> dict[str, str]:
+    """The window, where there is one."""
+    return {} if window_s is None else {"window_s": "{!r}:{!r}".format(*window_s)}
+
+
+def voltage_labels(inputs: Inputs, band: str, window_s: tuple[float, float] | None) -> xr.Dataset:
+    """Coordinates of the channels, and the knots of the clock."""
+    voltage = inputs.voltage(band)
+    start, stop = window_samples(voltage, band, window_s)
+    knots = schema.clock_knots(voltage.clock, start, stop - start)
+    return xr.Dataset(coords=voltage_coordinates(voltage, inputs.sites_if_any) | knots)
 
 
 def voltage_origin(voltage: Voltage, sites: Sites | None) -> Origin:

@@ -16,7 +16,7 @@ DEFAULT_PRODUCTS = ("spikes", "channels", "counts_20ms")
 def plan(
     source: Catalog,
     pids: Iterable[str],
-    products: Iterable[str] = DEFAULT_PRODUCTS,
+    products: Iterable[str] | None = None,
     *,
     root: str | Path,
     sorter: str | None = None,
@@ -24,6 +24,7 @@ def plan(
     counts_layout: str = "balanced",
     voltage_layout: str = "balanced",
     window_s: tuple[float, float] | None = None,
+    link: Iterable[str] = (),
 ) -> Plan:
     """Plan the stores of some insertions, and refuse what cannot be built. Writes nothing.
 
@@ -37,6 +38,7 @@ def plan(
         ``spikes`` (every spike), ``channels`` (the recording sites) and ``counts_<width>`` of any width, such as
         ``counts_1ms``, ``counts_20ms`` or ``counts_1_3s``; ``ap`` and ``lf`` (the voltage as recorded);
         ``lfp_<rate>hz`` (low-passed and decimated, uV), such as ``lfp_250hz``; ``sync`` (the digital lines).
+        By default what is linked or, if nothing is, ``spikes``, ``channels`` and ``counts_20ms``.
     root : path
         Folder of the stores; the store of a product is ``<root>/insertions/<pid>/<product>.zarr``.
     sorter, revision : str, optional
@@ -47,6 +49,9 @@ def plan(
         How ``ap`` and ``lf`` are cut: ``balanced``, ``by-time`` or ``by-channel``.
     window_s : (float, float), optional
         Only this part of ``ap``, ``lf`` and ``lfp``, in session seconds; the end is not included.
+    link : iterable of str
+        Which of ``ap`` and ``lf`` are not copied: their store has the labels and says where the recording lies and
+        what it must hold. `cubes.open` shows them all the same; plain xarray shows only the labels.
 
     Returns
     -------
@@ -69,14 +74,15 @@ def plan(
     >>> plan.stores[0].arrays[0].shape
     (500, 6000)
     """
+    link = tuple(link)
     return make_plan(
         source,
         pids,
-        products,
+        (link or DEFAULT_PRODUCTS) if products is None else products,
         Path(root),
         sorter=sorter,
         revision=revision,
-        options=Options(counts_layout, voltage_layout, window_s),
+        options=Options(counts_layout, voltage_layout, window_s, link),
     )
 
 

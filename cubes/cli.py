@@ -105,7 +105,7 @@ class Choice:
         Folder of the stores.
     products
         spikes, channels, ap, lf, sync, lfp_RATEhz (lfp_250hz ...), counts_WIDTH (counts_1ms, counts_1_3s ...). By
-        default spikes channels counts_20ms.
+        default what is linked or, if nothing is, spikes channels counts_20ms.
     sorter
         Exact spike sorter, such as iblsorter.
     revision
@@ -116,6 +116,8 @@ class Choice:
         balanced, by-time or by-channel.
     window
         Part of the voltage, as START:STOP in session seconds, such as 0:600.
+    link
+        Which of ap and lf are not copied but shown from the files of the source.
     """
 
     source: Path
@@ -126,10 +128,10 @@ class Choice:
     counts_layout: str = "balanced"
     voltage_layout: str = "balanced"
     window: str | None = None
+    link: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
 
     def plan(self, pids: tuple[str, ...]) -> Plan:
         """The plan for some insertions; for all of the source if none is named."""
-        from cubes.building import DEFAULT_PRODUCTS
         from cubes.building import plan as make_plan
         from cubes.sources import source as open_source
 
@@ -137,13 +139,14 @@ class Choice:
         return make_plan(
             catalog,
             pids or tuple(insertion.pid for insertion in catalog.insertions()),
-            self.products or DEFAULT_PRODUCTS,
+            self.products,
             root=self.to,
             sorter=self.sorter,
             revision=self.revision,
             counts_layout=self.counts_layout,
             voltage_layout=self.voltage_layout,
             window_s=_window(self.window),
+            link=self.link,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -87,12 +87,10 @@ def open_voltage(path: str | os.PathLike[str]) -> xr.Dataset:
     catalog = FileCatalog(path)
     inputs = Inputs(catalog, catalog.insertions()[0].pid)
     voltage, sites = load_voltage(catalog, inputs.insertion.pid, band, need_clock=False), inputs.sites_if_any
-    array = VoltageArray(voltage.recording, voltage.meta.n_channels)
-    encoding = {"preferred_chunks": {"channel": array.shape[0], "time": _chunk_lengths(voltage.recording)}}
-    variable = xr.Variable(("channel", "time"), LazilyIndexedArray(array), voltage_attrs(voltage), encoding)
+    variable = voltage_variable(voltage.recording, voltage.meta.n_channels, voltage_attrs(voltage))
     coordinates = voltage_coordinates(voltage, sites)
     if voltage.clock_if_any is not None:
-        coordinates |= schema.clock_knots(voltage.clock_if_any, 0, array.shape[1])
+        coordinates |= schema.clock_knots(voltage.clock_if_any, 0, variable.shape[1])
     attrs = attributes(voltage_origin(voltage, sites), band, voltage_title(band), {})
     ds = xr.Dataset({band: variable}, coordinates, attrs)
     if voltage.clock_if_any is not None:
@@ -100,6 +98,13 @@ def open_voltage(path: str | os.PathLike[str]) -> xr.Dataset:
     if isinstance(voltage.recording.source, LocalFile):
         ds.set_close(voltage.recording.source.close)
     return ds
+
+
+def voltage_variable(recording: Recording, n_channels: int, attrs: Mapping[str, Any]) -> xr.Variable:
+    """The first channels of a recording as a lazy variable (channel, time); its encoding has the chunks of the file."""
+    array = VoltageArray(recording, n_channels)
+    encoding = {"preferred_chunks": {"channel": n_channels, "time": _chunk_lengths(recording)}}
+    return xr.Variable(("channel", "time"), LazilyIndexedArray(array), attrs, encoding)
 
 
 class VoltageArray(BackendArray):

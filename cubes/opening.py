@@ -7,6 +7,7 @@ from typing import Literal
 
 import xarray as xr
 
+from chunking.link import is_linked, open_linked, read_link
 from chunking.manifest import read_manifest
 from chunking.schema import validate
 from cubes.index import attach_clock
@@ -82,9 +83,23 @@ def open_store(store: Path, chunks: Chunks = "native") -> xr.Dataset:
     """Open one store, checked against the schema, with its coordinates loaded."""
     read_manifest(store)
     ds = xr.open_zarr(store, chunks={} if chunks == "native" else chunks)
+    if is_linked(store):
+        ds[ds.attrs["product"]] = _linked_voltage(store, chunks)
     validate(ds)
     loaded: xr.Dataset = ds.assign_coords({name: c.variable.load() for name, c in ds.coords.items()})
     return attach_clock(loaded) if "knot_sample" in loaded.variables else loaded
+
+
+def _linked_voltage(store: Path, chunks: Chunks) -> xr.Variable:
+    """The voltage of the file that a store links to."""
+    from cubes.engine import voltage_variable
+
+    link = read_link(store)
+    variable = voltage_variable(open_linked(store, link), link.n_channels, link.attrs)
+    if chunks is not None:
+        wanted = variable.encoding["preferred_chunks"] if chunks == "native" else chunks
+        variable = variable.chunk(wanted, name=f"linked-{store.stem}-{link.hashes.sha1}-")
+    return variable.isel(time=slice(*link.window))
 
 
 def insertion_folder(root: Path, pid: str) -> Path:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chunking.link import LINK, check_linked, is_linked
 from chunking.manifest import Problem, read_manifest, verify_store
 from loaders.errors import NotFound, StoreError
 
@@ -99,7 +100,7 @@ def info(store: str | Path) -> dict[str, Any]:
 
 
 def verify(path: str | Path, *, quick: bool = False) -> dict[str, list[Problem]]:
-    """Compare stores with their manifests.
+    """Compare stores with their manifests, and linked recordings with what they held.
 
     Parameters
     ----------
@@ -128,6 +129,8 @@ def verify(path: str | Path, *, quick: bool = False) -> dict[str, list[Problem]]
     for store in find_stores(Path(path)):
         try:
             report[str(store)] = verify_store(store, quick=quick)
+            if is_linked(store):
+                report[str(store)] += [Problem(LINK, what) for what in check_linked(store, quick=quick)]
         except StoreError as error:
             report[str(store)] = [Problem("manifest.json", str(error))]
     return report

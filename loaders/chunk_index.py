@@ -70,6 +70,23 @@ class ChunkIndex:
         """Number of samples of each channel in the longest chunk."""
         return max(stop - start for start, stop in pairwise(self.bounds))
 
+    def to_header(self) -> dict[str, Any]:
+        """The keys of a ``.ch`` that `parse` reads back as this index."""
+        return {
+            "version": "1.0",
+            "algorithm": "zlib",
+            "dtype": "int16",
+            "n_channels": self.n_channels,
+            "sample_rate": self.sample_rate_hz,
+            "chunk_bounds": list(self.bounds),
+            "chunk_offsets": list(self.offsets),
+            "chunk_order": self.order,
+            "do_time_diff": self.time_diff,
+            "do_spatial_diff": self.spatial_diff,
+            "sha1_compressed": self.sha1_compressed,
+            "sha1_uncompressed": self.sha1_uncompressed,
+        }
+
     @classmethod
     def parse(
         cls, text: bytes | str, name: str, file_size: int, *, max_chunk_bytes: int = MAX_CHUNK_BYTES

@@ -71,6 +71,8 @@ class DatasetRecord:
         Whether the catalog calls this revision the default one.
     id : str
         Identifier of the dataset; empty where there is no database.
+    url : str
+        Where the file can be fetched from (``https://``, ``s3://``); empty if it is only on this machine.
     """
 
     rel_path: str
@@ -82,6 +84,7 @@ class DatasetRecord:
     md5: str | None = None
     default: bool = False
     id: str = ""
+    url: str = ""
 
 
 class Catalog(Protocol):

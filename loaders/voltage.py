@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from loaders.cbin import Cbin
+from loaders.checked_source import hash_ranges
 from loaders.clock import Clock
 from loaders.errors import CorruptData, CubesError, NotFound
 from loaders.flat_binary import FlatBinary
@@ -70,14 +70,17 @@ class Voltage:
         CorruptData
             If they differ.
         """
-        if not isinstance(self.recording, Cbin) or not (expected := self.recording.index.sha1_compressed):
-            return
-        source, digest = self.recording.source, hashlib.sha1(usedforsecurity=False)
-        for start in range(0, source.size, _BLOCK_BYTES):
-            digest.update(source.read(start, min(start + _BLOCK_BYTES, source.size)))
-        if digest.hexdigest() != expected:
+        if isinstance(self.recording, Cbin) and self.recording.index.sha1_compressed:
+            source = self.recording.source
+            bounds = (*range(0, source.size, _BLOCK_BYTES), source.size)
+            self.refuse_other_sha1(hash_ranges(source, bounds).sha1)
+
+    def refuse_other_sha1(self, sha1: str) -> None:
+        """Raise CorruptData unless `sha1` is that in the header of a compressed file, if it has one."""
+        expected = self.recording.index.sha1_compressed if isinstance(self.recording, Cbin) else None
+        if expected not in (None, sha1):
             raise CorruptData(
-                f"{source.name}: expected sha1 {expected} as in its header, got {digest.hexdigest()}; fetch it again"
+                f"{self.recording.source.name}: expected sha1 {expected} as in its header, got {sha1}; fetch it again"
             )
 
 
