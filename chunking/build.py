@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from chunking import encode
+from chunking.executors import Executor, open_executor
 from chunking.linked_product import LinkedProduct
 from chunking.manifest import read_manifest
-from chunking.plan import Plan, Region, StorePlan
+from chunking.plan import ArrayPlan, Plan, Region, StorePlan
 from chunking.products import Product, parse_product
 from chunking.provenance import Origin, attributes, build_key, software
 from chunking.publish import publish, refuse_existing, staged
@@ -35,17 +34,26 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def run(plan: Plan, *, existing: str = "error", workers: int = 2, progress: OnProgress | None = None) -> list[Path]:
+def run(
+    plan: Plan,
+    *,
+    existing: str = "error",
+    executor: str = "threads",
+    workers: int = 2,
+    progress: OnProgress | None = None,
+) -> list[Path]:
     """Build every store of a plan. Parameters and errors are those of `cubes.build`."""
     if existing not in ("error", "skip"):
         raise BadArgument(f"existing: expected 'error' or 'skip', got {existing!r}")
-    if workers < 1:
-        raise BadArgument(f"workers: expected at least 1, got {workers}")
     if existing == "error":
         refuse_existing(plan.root, [store.path for store in plan.stores])
     for store in plan.stores:
         _refuse_other(plan.root / store.path, store)
-    report = progress or (lambda _: None)
+    with open_executor(executor, workers) as execute:
+        return _build_stores(plan, execute, progress or (lambda _: None))
+
+
+def _build_stores(plan: Plan, execute: Executor, report: OnProgress) -> list[Path]:
     built = []
     for _, group in groupby(plan.stores, key=lambda store: store.pid):
         todo = [store for store in group if not (plan.root / store.path).exists()]
@@ -54,7 +62,7 @@ def run(plan: Plan, *, existing: str = "error", workers: int = 2, progress: OnPr
         inputs = Inputs(plan.catalog, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
         for store in todo:
             product = parse_product(store.product, plan.options)
-            built.append(build_store(plan.root, store, product, inputs, workers, report))
+            built.append(build_store(plan.root, store, product, inputs, execute, report))
     return built
 
 
@@ -68,7 +76,7 @@ def _refuse_other(path: Path, plan: StorePlan) -> None:
 
 
 def build_store(
-    root: Path, plan: StorePlan, product: Product, inputs: Inputs, workers: int, report: OnProgress
+    root: Path, plan: StorePlan, product: Product, inputs: Inputs, execute: Executor, report: OnProgress
 ) -> Path:
     """Build and publish one store."""
     origin = product.origin(inputs)
@@ -83,9 +91,8 @@ def build_store(
         encode.write_labels(folder, product.labels(inputs).assign_attrs(attrs))
         encode.create_arrays(folder, plan.arrays)
 
-        tasks: list[Callable[[], None]] = [partial(product.check_source, inputs)]
-        tasks += [partial(write_region, folder, product, inputs, plan, region) for region in plan.regions]
-        for done in _run_tasks(tasks, workers):
+        task = StoreTask(folder.absolute(), product, inputs, plan.arrays)
+        for done in execute(task, (None, *plan.regions)):
             report(Progress(plan.pid, plan.product, done, total))
         encode.consolidate(folder)
         if isinstance(product, LinkedProduct):
@@ -96,22 +103,23 @@ def build_store(
     return root / plan.path
 
 
-def _run_tasks(tasks: Sequence[Callable[[], None]], workers: int) -> Iterator[int]:
-    """Run the tasks on threads and yield how many are done; an error or Ctrl-C drops those that have not begun."""
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for done, future in enumerate(as_completed([pool.submit(task) for task in tasks]), start=1):
-            future.result()
-            yield done
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+@dataclass(frozen=True)
+class StoreTask:
+    """What the tasks of one store share; called with the region to write, whole, or None to check the source."""
 
+    folder: Path
+    product: Product
+    inputs: Inputs
+    arrays: tuple[ArrayPlan, ...]
 
-def write_region(store: Path, product: Product, inputs: Inputs, plan: StorePlan, region: Region) -> None:
-    """One task: make the blocks of one region and write their chunks, whole."""
-    blocks = product.blocks(inputs, plan.arrays, region)
-    for array in plan.arrays:
-        encode.write_chunks(store, array, region, blocks[array.name])
+    def __call__(self, region: Region | None) -> None:
+        """Run one task."""
+        if region is None:
+            self.product.check_source(self.inputs)
+            return
+        blocks = self.product.blocks(self.inputs, self.arrays, region)
+        for array in self.arrays:
+            encode.write_chunks(self.folder, array, region, blocks[array.name])
 
 
 def _check(folder: Path) -> None:

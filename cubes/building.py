@@ -87,7 +87,12 @@ def plan(
 
 
 def build(
-    plan: Plan, *, existing: str = "error", workers: int = 2, progress: Callable[[Progress], None] | None = None
+    plan: Plan,
+    *,
+    existing: str = "error",
+    executor: str = "threads",
+    workers: int = 2,
+    progress: Callable[[Progress], None] | None = None,
 ) -> list[Path]:
     """Build every store of a plan. A store appears under its final path only when it is complete and verified.
 
@@ -97,8 +102,12 @@ def build(
         From `cubes.plan`.
     existing : {"error", "skip"}
         What to do with stores that are there already; they are never overwritten.
+    executor : str
+        ``threads``, ``serial``, ``dask`` (a cluster of processes on this machine), or the address of a dask scheduler,
+        such as ``tcp://10.0.0.1:8786``, whose workers see the same files. The bytes are the same.
     workers : int
-        Threads. Memory is about the source files that are touched plus ``workers`` times the bytes of a task.
+        Threads, or processes of ``dask``. Memory is about the source files that are touched plus ``workers`` times the
+        bytes of a task.
     progress : callable, optional
         Called with a `Progress` after every task.
 
@@ -113,6 +122,8 @@ def build(
         If a store exists (with ``existing="error"``), or the root cannot be written to.
     InconsistentData
         If the source changed since the plan was made.
+    SourceUnavailable
+        If the dask scheduler does not answer.
 
     Examples
     --------
@@ -121,4 +132,4 @@ def build(
     >>> [store.name for store in cubes.build(plan)]
     ['counts_20ms.zarr']
     """
-    return run(plan, existing=existing, workers=workers, progress=progress)
+    return run(plan, existing=existing, executor=executor, workers=workers, progress=progress)

@@ -166,7 +166,14 @@ def plan(*pids: str, choice: Choice, json: Json = False) -> None:
 
 
 @app.command
-def build(*pids: str, choice: Choice, skip_existing: Json = False, workers: int = 2, json: Json = False) -> None:
+def build(
+    *pids: str,
+    choice: Choice,
+    skip_existing: Json = False,
+    executor: str = "threads",
+    workers: int = 2,
+    json: Json = False,
+) -> None:
     """Build the stores of some insertions. A store exists only when it is complete and verified.
 
     Parameters
@@ -175,8 +182,10 @@ def build(*pids: str, choice: Choice, skip_existing: Json = False, workers: int 
         Probe insertions, named before the options; all of the source if none is given.
     skip_existing
         Leave stores that exist as they are, instead of refusing.
+    executor
+        threads, serial, dask (a cluster of processes on this machine), or the address of a dask scheduler.
     workers
-        Threads.
+        Threads, or processes of dask.
     json
         Print JSON.
     """
@@ -184,9 +193,8 @@ def build(*pids: str, choice: Choice, skip_existing: Json = False, workers: int 
 
     planned = choice.plan(pids)
     with _Bar() as bar:
-        built = build_stores(
-            planned, existing="skip" if skip_existing else "error", workers=workers, progress=bar.update
-        )
+        existing = "skip" if skip_existing else "error"
+        built = build_stores(planned, existing=existing, executor=executor, workers=workers, progress=bar.update)
     skipped = len(planned.stores) - len(built)
     if json:
         print(_to_json({"built": [str(path) for path in built], "skipped": skipped}))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from loaders.errors import NotFound
-from loaders.records import Catalog, Insertion, Sites, Sorting
+from loaders.records import Catalog, DatasetRecord, Insertion, Sites, Sorting
 from loaders.sorting import load_sites, load_sorting
 from loaders.voltage import Voltage, load_voltage
 
 
 class Inputs:
     """The inputs of one insertion.
+
+    A pickle carries the records of the files, not what was read and not the catalog: a worker needs no database.
 
     Parameters
     ----------
@@ -26,6 +30,10 @@ class Inputs:
         self._choice = {"sorter": sorter, "revision": revision}
         self.insertion: Insertion = catalog.insertion(pid)
         self._voltage: dict[str, Voltage] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        records = tuple(self._catalog.datasets(self.insertion))
+        return _unpickle, (RecordedSession(self.insertion, records), self._choice)
 
     @cached_property
     def sorting(self) -> Sorting:
@@ -47,3 +55,29 @@ class Inputs:
         if band not in self._voltage:
             self._voltage[band] = load_voltage(self._catalog, self.insertion.pid, band)
         return self._voltage[band]
+
+
+@dataclass(frozen=True)
+class RecordedSession:
+    """A catalog of one insertion: what another one knew of it."""
+
+    recorded: Insertion
+    records: tuple[DatasetRecord, ...]
+
+    def insertions(self) -> list[Insertion]:
+        """The one insertion."""
+        return [self.recorded]
+
+    def insertion(self, pid: str) -> Insertion:
+        """The insertion, if `pid` is its own."""
+        if pid != self.recorded.pid:
+            raise NotFound(f"pid {pid!r}: these are the records of {self.recorded.pid}")
+        return self.recorded
+
+    def datasets(self, insertion: Insertion) -> list[DatasetRecord]:
+        """All files of its session."""
+        return list(self.records)
+
+
+def _unpickle(session: RecordedSession, choice: dict[str, str | None]) -> Inputs:
+    return Inputs(session, session.recorded.pid, **choice)
