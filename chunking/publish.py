@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chunking.manifest import MANIFEST, make_manifest, store_files, verify_store
-from loaders.errors import StoreError
+from loaders.errors import CubesError, StoreError
 
 STAGING = ".staging"
 
@@ -28,7 +28,8 @@ def staged(root: Path, path: str) -> Iterator[Path]:
     Raises
     ------
     StoreError
-        If the store exists already, or `root` cannot be written to.
+        If the store exists already, `root` cannot be written to, or something cannot be written later, as on a full
+        disk.
     """
     refuse_existing(root, [path])
     folder = root / STAGING / f"{path.replace('/', '.')}.{uuid.uuid4().hex[:12]}"
@@ -38,6 +39,13 @@ def staged(root: Path, path: str) -> Iterator[Path]:
         raise StoreError(f"root {root}: cannot be written to ({error}); choose another folder") from error
     try:
         yield folder
+    except CubesError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"store {root / path}: writing failed ({error}); nothing was published; make room or choose another root, "
+            "and build again"
+        ) from error
     finally:
         # Only what is ours: another build may be at work in every folder above.
         shutil.rmtree(folder, ignore_errors=True)

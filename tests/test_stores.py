@@ -1,6 +1,7 @@
 """What lies on disk: against brute force, opened without our packages, complete or absent."""
 
 import json
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -20,7 +21,7 @@ from chunking.plan import ArrayPlan
 from chunking.publish import staged
 from chunking.schema import validate
 from chunking.sorting_products import CountsProduct
-from loaders.errors import NotFound, PlanRefused, StoreError
+from loaders.errors import CorruptData, NotFound, PlanRefused, StoreError
 from loaders.sample import SAMPLE
 from loaders.sorting import load_sorting
 
@@ -201,7 +202,7 @@ def test_an_existing_store_is_never_overwritten(sample_source, tmp_path):
     assert [path.name for path in cubes.build(again, existing="skip")] == ["spikes.zarr"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, CorruptData])
 def test_a_build_that_fails_leaves_nothing(sample_source, tmp_path, monkeypatch, error):
     original = CountsProduct.blocks
     calls = []
@@ -221,6 +222,25 @@ def test_a_build_that_fails_leaves_nothing(sample_source, tmp_path, monkeypatch,
     monkeypatch.undo()
     cubes.build(plan)
     assert verify_store(tmp_path / plan.stores[0].path) == []
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(sample_root_with_voltage, tmp_path):
+    """The limit on the size of a file fails a write half-way, as a full disk does."""
+    script = """
+import resource, sys
+from cubes.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+main(sys.argv[1:])
+"""
+    arguments = ["build", PIDS[0], "--source", str(sample_root_with_voltage), "--to", str(tmp_path), "--products", "ap"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"cubes: error: store \S*ap\.zarr: writing failed \(\[Errno \d+\] File too large.*\); nothing was published; "
+        r"make room or choose another root, and build again\n",
+        done.stderr,
+    )
+    assert left_in(tmp_path) == []
 
 
 def test_a_chunk_that_was_not_written_stops_the_publication(sample_source, tmp_path, monkeypatch):
