@@ -56,6 +56,11 @@ def test_the_commands_of_the_readme(here, capsys):
         assert run([*line.split()[1:], *(["--no-voltage"] if " sample sample" in line else [])]) == 0, line
 
 
+def test_no_placeholder_is_left_in_the_pages():
+    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        assert not re.findall(r"\bTODO\b|\bBENCH_\w+", (REPOSITORY / page).read_text()), page
+
+
 def test_pictures_and_links_of_the_readme_exist():
     for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         for target in re.findall(r"\]\(([^)]+)\)", (REPOSITORY / page).read_text()):
