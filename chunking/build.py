@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import Any, cast
 
 from chunking import encode
 from chunking.executors import Executor, open_executor
 from chunking.linked_product import LinkedProduct
-from chunking.manifest import read_manifest
+from chunking.manifest import Files, read_manifest
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan
 from chunking.products import Product, parse_product
 from chunking.provenance import Origin, attributes, build_key, software
-from chunking.publish import publish, refuse_existing, staged
+from chunking.publish import publish, refuse_existing, seal, staged
 from chunking.schema import validate
 from loaders.errors import BadArgument, InconsistentData, StoreError
 from loaders.inputs import Inputs
@@ -85,41 +86,54 @@ def build_store(
             f"pid {plan.pid}, product {plan.product}: the source has changed since the plan; plan again"
         )
     attrs = attributes(origin, product.name, product.title, product.parameters)
-    total = len(plan.regions) + 2
+    total = len(plan.regions) + 3
     report(Progress(plan.pid, plan.product, 0, total))
     with staged(root, plan.path) as folder:
-        encode.write_labels(folder, product.labels(inputs).assign_attrs(attrs))
         encode.create_arrays(folder, plan.arrays)
-
-        task = StoreTask(folder.absolute(), product, inputs, plan.arrays)
-        for done in execute(task, (None, *plan.regions)):
+        task = StoreTask(folder.absolute(), product, inputs, plan.arrays, attrs)
+        sealed: Files = {}
+        for done, written in enumerate(execute(task, (SOURCE, LABELS, *plan.regions)), start=1):
+            seal(folder, written)  # here, where waiting for the disk holds up none of the workers
+            sealed |= written
             report(Progress(plan.pid, plan.product, done, total))
         encode.consolidate(folder)
         if isinstance(product, LinkedProduct):
             product.link(inputs, folder, root / plan.path)
         _check(folder)
-        publish(folder, root / plan.path, _facts(plan, origin))
+        publish(folder, root / plan.path, sealed, _facts(plan, origin))
     report(Progress(plan.pid, plan.product, total, total))
     return root / plan.path
 
 
+SOURCE, LABELS = "source", "labels"
+
+
 @dataclass(frozen=True)
 class StoreTask:
-    """What the tasks of one store share; called with the region to write, whole, or None to check the source."""
+    """What the tasks of one store share. Called with a region, `SOURCE` or `LABELS`, it does that part."""
 
     folder: Path
     product: Product
     inputs: Inputs
     arrays: tuple[ArrayPlan, ...]
+    attrs: Mapping[str, Any]
 
-    def __call__(self, region: Region | None) -> None:
-        """Run one task."""
-        if region is None:
+    def __call__(self, part: Region | str) -> Files:
+        """Do one part of the store; gives the chunks that it wrote, with their checksums."""
+        if part == SOURCE:
             self.product.check_source(self.inputs)
-            return
+            return {}
+        if part == LABELS:  # what zarr writes for them is sealed with the metadata, at the end
+            encode.write_labels(self.folder, self.product.labels(self.inputs).assign_attrs(self.attrs))
+            return {}
+        return self._write(cast(Region, part))
+
+    def _write(self, region: Region) -> Files:
         blocks = self.product.blocks(self.inputs, self.arrays, region)
+        written: Files = {}
         for array in self.arrays:
-            encode.write_chunks(self.folder, array, region, blocks[array.name])
+            written |= encode.write_chunks(self.folder, array, region, blocks[array.name])
+        return written
 
 
 def _check(folder: Path) -> None:

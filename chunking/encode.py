@@ -19,6 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
+from chunking.manifest import Files
 from chunking.plan import ArrayPlan, Region
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def compressors(dtype: np.dtype[Any]) -> tuple[Any, ...]:
 
 
 def write_labels(store: Path, labels: xr.Dataset) -> None:
-    """Write the small variables of a product and its attributes as a new Zarr v3 group, one chunk a variable."""
+    """Write the small variables of a product and its attributes into its group, one chunk a variable."""
     encoding = {
         str(name): {
             "compressors": compressors(variable.dtype),
@@ -51,12 +52,12 @@ def write_labels(store: Path, labels: xr.Dataset) -> None:
         for name, variable in labels.variables.items()
     }
     # Without write_empty_chunks a column of zeros would have no file, and nothing could tell it from a lost one.
-    labels.to_zarr(store, mode="w-", zarr_format=3, consolidated=False, encoding=encoding, write_empty_chunks=True)
+    labels.to_zarr(store, mode="a", zarr_format=3, consolidated=False, encoding=encoding, write_empty_chunks=True)
 
 
 def create_arrays(store: Path, arrays: tuple[ArrayPlan, ...]) -> None:
-    """Create the large arrays of a product, empty."""
-    group = zarr.open_group(store, mode="r+")
+    """Create the group of a product, Zarr v3, and its large arrays, empty."""
+    group = zarr.create_group(store)
     for plan in arrays:
         dtype = np.dtype(plan.dtype)
         group.create_array(
@@ -71,7 +72,7 @@ def create_arrays(store: Path, arrays: tuple[ArrayPlan, ...]) -> None:
         )
 
 
-def write_chunks(store: Path, plan: ArrayPlan, region: Region, block: NDArray[Any]) -> None:
+def write_chunks(store: Path, plan: ArrayPlan, region: Region, block: NDArray[Any]) -> Files:
     """Write one region of an array, whole chunks, as the metadata of the array say.
 
     The bytes are those that zarr-python writes (a test compares them). It is done here because the calls from thread
@@ -86,13 +87,19 @@ def write_chunks(store: Path, plan: ArrayPlan, region: Region, block: NDArray[An
         Begins and ends at borders of chunks, or at the end of the array.
     block : array
         Data of the region.
+
+    Returns
+    -------
+    Files
+        What was written: sizes and checksums of the bytes in memory.
     """
+    written = {}
     for chunk in product(*(range(start, stop, step) for (start, stop), step in zip(region, plan.chunks, strict=True))):
         offset = tuple(first - start for first, (start, _) in zip(chunk, region, strict=True))
         cells = block[tuple(slice(begin, begin + step) for begin, step in zip(offset, plan.chunks, strict=True))]
-        path = store.joinpath(plan.name, "c", *(str(i // step) for i, step in zip(chunk, plan.chunks, strict=True)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_encode(_padded(cells, plan)))
+        key = "/".join([plan.name, "c", *(str(i // step) for i, step in zip(chunk, plan.chunks, strict=True))])
+        written[key] = _write(store / key, _padded(cells, plan))
+    return written
 
 
 def _padded(cells: NDArray[Any], plan: ArrayPlan) -> NDArray[Any]:
@@ -104,11 +111,16 @@ def _padded(cells: NDArray[Any], plan: ArrayPlan) -> NDArray[Any]:
     return chunk
 
 
-def _encode(chunk: NDArray[Any]) -> bytes:
+def _write(path: Path, chunk: NDArray[Any]) -> dict[str, Any]:
     shuffle = numcodecs.Blosc.SHUFFLE if chunk.dtype.kind == "f" else numcodecs.Blosc.BITSHUFFLE
-    stored = bytes(numcodecs.Blosc("zstd", clevel=1, shuffle=shuffle, blocksize=_BLOCK_BYTES).encode(chunk))
+    stored: bytes = numcodecs.Blosc("zstd", clevel=1, shuffle=shuffle, blocksize=_BLOCK_BYTES).encode(chunk)
     checksum = int(google_crc32c.value(stored))
-    return stored + checksum.to_bytes(4, "little")
+    end = checksum.to_bytes(4, "little")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(stored)
+        file.write(end)
+    return {"bytes": len(stored) + len(end), "crc32c": f"{google_crc32c.extend(checksum, end):08x}"}
 
 
 def fill_value(dtype: np.dtype[Any]) -> float:

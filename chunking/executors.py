@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 Item = TypeVar("Item")
-Executor = Callable[[Callable[[Any], None], Sequence[Any]], Iterator[int]]
-"""Runs a task on every item and yields how many are done. An error or Ctrl-C drops what has not begun."""
+Result = TypeVar("Result")
+Executor = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+"""Runs a task on every item and yields the results as they come. An error or Ctrl-C drops what has not begun."""
 
 NAMES = ("serial", "threads", "dask")
 _QUEUED = 4  # tasks that the scheduler holds for each thread of the cluster: it stays small, no thread waits
@@ -58,19 +59,17 @@ def open_executor(name: str, workers: int) -> Iterator[Executor]:
         )
 
 
-def run_serially(task: Callable[[Item], None], items: Sequence[Item]) -> Iterator[int]:
+def run_serially(task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """One task after another."""
-    for done, item in enumerate(items, start=1):
-        task(item)
-        yield done
+    for item in items:
+        yield task(item)
 
 
-def _run_on_threads(workers: int, task: Callable[[Item], None], items: Sequence[Item]) -> Iterator[int]:
+def _run_on_threads(workers: int, task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     pool = ThreadPoolExecutor(workers)
     try:
-        for done, future in enumerate(as_completed([pool.submit(task, item) for item in items]), start=1):
-            future.result()
-            yield done
+        for future in as_completed([pool.submit(task, item) for item in items]):
+            yield future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -96,7 +95,7 @@ def _client(name: str, workers: int) -> Iterator[Client]:
         yield client
 
 
-def _run_on_dask(client: Client, task: Callable[[Item], None], items: Sequence[Item]) -> Iterator[int]:
+def _run_on_dask(client: Client, task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """The task goes to each worker once; a bounded number of items is with the scheduler at any time."""
     from distributed import as_completed as completed
 
@@ -105,11 +104,11 @@ def _run_on_dask(client: Client, task: Callable[[Item], None], items: Sequence[I
     room = _QUEUED * max(sum(client.nthreads().values()), 1)
     queue = completed([_submit(client, shared, item) for item in islice(waiting, room)])
     try:
-        for done, future in enumerate(queue, start=1):
-            future.result()
+        for future in queue:
+            result = future.result()
             for item in islice(waiting, 1):
                 queue.add(_submit(client, shared, item))
-            yield done
+            yield result
     finally:
         client.cancel(list(queue.futures))
 
@@ -118,5 +117,5 @@ def _submit(client: Client, shared: Any, item: Any) -> Any:
     return client.submit(_call, shared, item, pure=False)
 
 
-def _call(task: Callable[[Item], None], item: Item) -> None:
-    task(item)
+def _call(task: Callable[[Item], Result], item: Item) -> Result:
+    return task(item)

@@ -21,6 +21,9 @@ from loaders.errors import StoreError
 MANIFEST = "manifest.json"
 _BLOCK_BYTES = 1 << 20
 
+Files = dict[str, dict[str, Any]]
+"""Size (``bytes``) and checksum (``crc32c``) of files, by their path within a store."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -46,9 +49,13 @@ def store_files(store: Path) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def make_manifest(store: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+def entry(path: Path) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    return {"bytes": path.stat().st_size, "crc32c": crc32c(path)}
+
+
+def make_manifest(files: Files, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest of a finished store; `facts` (provenance, times) go in beside the files."""
-    files = {key: {"bytes": path.stat().st_size, "crc32c": crc32c(path)} for key, path in store_files(store).items()}
     return {"manifest_version": 1, **facts, "files": files}
 
 
@@ -100,12 +107,20 @@ def verify_store(store: Path, *, quick: bool = False) -> list[Problem]:
     problems = [Problem(key, "missing") for key in sorted(set(listed) - set(found))]
     problems += [Problem(key, "not in the manifest") for key in sorted(set(found) - set(listed))]
     problems += [Problem(key, "chunk missing, and not in the manifest") for key in _lost_chunks(store, listed)]
-    for key in sorted(set(listed) & set(found)):
-        size = found[key].stat().st_size
-        if size != listed[key]["bytes"]:
-            problems.append(Problem(key, f"{size} bytes, expected {listed[key]['bytes']}"))
-        elif not quick and (value := crc32c(found[key])) != listed[key]["crc32c"]:
-            problems.append(Problem(key, f"crc32c {value}, expected {listed[key]['crc32c']}"))
+    common = {key: listed[key] for key in sorted(set(listed) & set(found))}
+    return problems + compare_files(store, common, quick=quick)
+
+
+def compare_files(store: Path, files: Files, *, quick: bool = False) -> list[Problem]:
+    """Compare files that exist with what is known of them; if `quick`, only their sizes."""
+    problems = []
+    for key, expected in files.items():
+        path = store / key
+        size = path.stat().st_size
+        if size != expected["bytes"]:
+            problems.append(Problem(key, f"{size} bytes, expected {expected['bytes']}"))
+        elif not quick and (value := crc32c(path)) != expected["crc32c"]:
+            problems.append(Problem(key, f"crc32c {value}, expected {expected['crc32c']}"))
     return problems
 
 

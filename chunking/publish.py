@@ -1,7 +1,7 @@
 """A store is built in ``<root>/.staging`` and renamed: its final path exists only if it is complete.
 
 Everything is written to disk (fsync) before the rename, because a file system may otherwise keep the rename and lose
-the data in a power cut.
+the data in a power cut; and read back, because only then it is known to be what was meant.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chunking.manifest import MANIFEST, make_manifest, store_files, verify_store
+from chunking.manifest import MANIFEST, Files, Problem, compare_files, entry, make_manifest, store_files, verify_store
 from loaders.errors import CubesError, StoreError
 
 STAGING = ".staging"
@@ -62,23 +62,42 @@ def refuse_existing(root: Path, paths: list[str]) -> None:
         )
 
 
-def publish(store: Path, final: Path, facts: Mapping[str, Any]) -> None:
-    """Seal a finished store with its manifest, verify it, and rename it to its final path.
+def seal(store: Path, files: Files) -> None:
+    """Write some files to disk, and compare what is read back with what was written.
+
+    Raises
+    ------
+    StoreError
+        If a file differs.
+    """
+    for key in files:
+        _fsync(store / key)
+    _refuse(store, compare_files(store, files))
+
+
+def publish(store: Path, final: Path, sealed: Files, facts: Mapping[str, Any]) -> None:
+    """Complete a store with its manifest, and rename it to its final path.
+
+    Parameters
+    ----------
+    store, final : Path
+    sealed : Files
+        Those that went through `seal`; all others are sealed here.
+    facts : mapping
+        What the manifest says beside the files.
 
     Raises
     ------
     StoreError
         If a chunk is missing or differs, or `final` exists.
     """
-    for path in store_files(store).values():
-        _fsync(path)
+    others = {key: entry(path) for key, path in store_files(store).items() if key not in sealed}
+    seal(store, others)
     manifest = store / MANIFEST
-    manifest.write_text(json.dumps(make_manifest(store, facts), sort_keys=True, indent=1, allow_nan=False))
+    text = json.dumps(make_manifest(sealed | others, facts), sort_keys=True, indent=1, allow_nan=False)
+    manifest.write_text(text)
     _fsync(manifest)
-    problems = verify_store(store)
-    if problems:
-        listed = "; ".join(f"{problem.key}: {problem.what}" for problem in problems[:4])
-        raise StoreError(f"store {final}: {len(problems)} files are not as written ({listed}); nothing was published")
+    _refuse(final, verify_store(store, quick=True))
     for folder in [store, *(path for path in store.rglob("*") if path.is_dir())]:
         _fsync(folder)
     try:
@@ -87,6 +106,12 @@ def publish(store: Path, final: Path, facts: Mapping[str, Any]) -> None:
     except OSError as error:
         raise StoreError(f"store {final}: cannot be published ({error})") from error
     _fsync(final.parent)
+
+
+def _refuse(store: Path, problems: list[Problem]) -> None:
+    if problems:
+        listed = "; ".join(f"{problem.key}: {problem.what}" for problem in problems[:4])
+        raise StoreError(f"store {store}: {len(problems)} files are not as written ({listed}); nothing was published")
 
 
 def _fsync(path: Path) -> None:
