@@ -16,8 +16,9 @@ from chunking.manifest import Files, read_manifest
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan
 from chunking.products import Product, parse_product
 from chunking.provenance import Origin, attributes, build_key, software
-from chunking.publish import publish, refuse_existing, seal, staged
+from chunking.publish import publish, refuse_existing
 from chunking.schema import validate
+from chunking.staging import staging
 from loaders.errors import BadArgument, InconsistentData, StoreError
 from loaders.inputs import Inputs
 
@@ -87,13 +88,17 @@ def build_store(
         )
     attrs = attributes(origin, product.name, product.title, product.parameters)
     total = len(plan.regions) + 3
-    report(Progress(plan.pid, plan.product, 0, total))
-    with staged(root, plan.path) as folder:
+    with staging(root, plan.path, plan.build_key) as stage:
+        refuse_existing(root, [plan.path])
+        folder = stage.store
+        finished = stage.resume()
+        report(Progress(plan.pid, plan.product, len(finished), total))
         encode.create_arrays(folder, plan.arrays)
         task = StoreTask(folder.absolute(), product, inputs, plan.arrays, attrs)
-        sealed: Files = {}
-        for done, written in enumerate(execute(task, (SOURCE, LABELS, *plan.regions)), start=1):
-            seal(folder, written)  # here, where waiting for the disk holds up none of the workers
+        regions = [region for region in plan.regions if str(region) not in finished]
+        sealed: Files = {key: facts for files in finished.values() for key, facts in files.items()}
+        for done, (part, written) in enumerate(execute(task, (SOURCE, LABELS, *regions)), start=1 + len(finished)):
+            stage.keep(part, written)  # here, where waiting for the disk holds up none of the workers
             sealed |= written
             report(Progress(plan.pid, plan.product, done, total))
         encode.consolidate(folder)
@@ -118,15 +123,15 @@ class StoreTask:
     arrays: tuple[ArrayPlan, ...]
     attrs: Mapping[str, Any]
 
-    def __call__(self, part: Region | str) -> Files:
-        """Do one part of the store; gives the chunks that it wrote, with their checksums."""
+    def __call__(self, part: Region | str) -> tuple[str, Files]:
+        """Do one part of the store; gives its name, and the chunks that it wrote with their checksums."""
         if part == SOURCE:
             self.product.check_source(self.inputs)
-            return {}
-        if part == LABELS:  # what zarr writes for them is sealed with the metadata, at the end
+        elif part == LABELS:  # what zarr writes for them is sealed with the metadata, at the end
             encode.write_labels(self.folder, self.product.labels(self.inputs).assign_attrs(self.attrs))
-            return {}
-        return self._write(cast(Region, part))
+        else:
+            return str(part), self._write(cast(Region, part))
+        return str(part), {}
 
     def _write(self, region: Region) -> Files:
         blocks = self.product.blocks(self.inputs, self.arrays, region)

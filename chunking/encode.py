@@ -91,7 +91,7 @@ def write_chunks(store: Path, plan: ArrayPlan, region: Region, block: NDArray[An
     Returns
     -------
     Files
-        What was written: sizes and checksums of the bytes in memory.
+        What was written: sizes and checksums of the bytes in memory, and of the cells that they hold.
     """
     written = {}
     for chunk in product(*(range(start, stop, step) for (start, stop), step in zip(region, plan.chunks, strict=True))):
@@ -120,7 +120,11 @@ def _write(path: Path, chunk: NDArray[Any]) -> dict[str, Any]:
     with path.open("wb") as file:
         file.write(stored)
         file.write(end)
-    return {"bytes": len(stored) + len(end), "crc32c": f"{google_crc32c.extend(checksum, end):08x}"}
+    return {
+        "bytes": len(stored) + len(end),
+        "crc32c": f"{google_crc32c.extend(checksum, end):08x}",
+        "decoded_crc32c": f"{google_crc32c.value(chunk):08x}",
+    }
 
 
 def fill_value(dtype: np.dtype[Any]) -> float:

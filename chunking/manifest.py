@@ -22,7 +22,8 @@ MANIFEST = "manifest.json"
 _BLOCK_BYTES = 1 << 20
 
 Files = dict[str, dict[str, Any]]
-"""Size (``bytes``) and checksum (``crc32c``) of files, by their path within a store."""
+"""Size (``bytes``) and checksum (``crc32c``) of files, by their path within a store; of chunks of the large arrays also
+the checksum of the cells (``decoded_crc32c``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A store is built in ``<root>/.staging`` and renamed: its final path exists only if it is complete.
+"""A store is built elsewhere and renamed: its final path exists only if it is complete.
 
 Everything is written to disk (fsync) before the rename, because a file system may otherwise keep the rename and lose
 the data in a power cut; and read back, because only then it is known to be what was meant.
@@ -8,47 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from chunking.manifest import MANIFEST, Files, Problem, compare_files, entry, make_manifest, store_files, verify_store
-from loaders.errors import CubesError, StoreError
-
-STAGING = ".staging"
-
-
-@contextmanager
-def staged(root: Path, path: str) -> Iterator[Path]:
-    """A new staging folder for the store ``root / path``; removed at the end, whatever happens.
-
-    Raises
-    ------
-    StoreError
-        If the store exists already, `root` cannot be written to, or something cannot be written later, as on a full
-        disk.
-    """
-    refuse_existing(root, [path])
-    folder = root / STAGING / f"{path.replace('/', '.')}.{uuid.uuid4().hex[:12]}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise StoreError(f"root {root}: cannot be written to ({error}); choose another folder") from error
-    try:
-        yield folder
-    except CubesError:
-        raise
-    except OSError as error:
-        raise StoreError(
-            f"store {root / path}: writing failed ({error}); nothing was published; make room or choose another root, "
-            "and build again"
-        ) from error
-    finally:
-        # Only what is ours: another build may be at work in every folder above.
-        shutil.rmtree(folder, ignore_errors=True)
+from loaders.errors import StoreError
 
 
 def refuse_existing(root: Path, paths: list[str]) -> None:
@@ -71,7 +36,7 @@ def seal(store: Path, files: Files) -> None:
         If a file differs.
     """
     for key in files:
-        _fsync(store / key)
+        fsync(store / key)
     _refuse(store, compare_files(store, files))
 
 
@@ -96,16 +61,16 @@ def publish(store: Path, final: Path, sealed: Files, facts: Mapping[str, Any]) -
     manifest = store / MANIFEST
     text = json.dumps(make_manifest(sealed | others, facts), sort_keys=True, indent=1, allow_nan=False)
     manifest.write_text(text)
-    _fsync(manifest)
+    fsync(manifest)
     _refuse(final, verify_store(store, quick=True))
     for folder in [store, *(path for path in store.rglob("*") if path.is_dir())]:
-        _fsync(folder)
+        fsync(folder)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         store.rename(final)
     except OSError as error:
         raise StoreError(f"store {final}: cannot be published ({error})") from error
-    _fsync(final.parent)
+    fsync(final.parent)
 
 
 def _refuse(store: Path, problems: list[Problem]) -> None:
@@ -114,7 +79,8 @@ def _refuse(store: Path, problems: list[Problem]) -> None:
         raise StoreError(f"store {store}: {len(problems)} files are not as written ({listed}); nothing was published")
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Return when the file or folder is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -49,7 +49,10 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except KeyboardInterrupt:
-        print("cubes: interrupted; nothing half-written was left. Run the same command again.", file=sys.stderr)
+        print(
+            "cubes: interrupted; nothing half-written was published. The same command goes on where this one stopped.",
+            file=sys.stderr,
+        )
         return 130
     return result if isinstance(result, int) else 0
 

@@ -1,0 +1,59 @@
+"""The journal of a build: one line a finished part, each with a checksum of its own.
+
+A line is the commit of its part. It is written after the files of the part are on disk, and a line that a crash cut is
+as if it had not been written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import google_crc32c
+
+from chunking.manifest import Files
+
+
+class Journal:
+    """Which files of a store in the making are complete.
+
+    Parameters
+    ----------
+    path : Path
+        Of the journal; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, Files]:
+        """The files of every part; a damaged end is cut off, so that later lines do not follow it."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        parts: dict[str, Files] = {}
+        good = 0
+        for line in data.splitlines(keepends=True):
+            record = line[9:-1]
+            if not line.endswith(b"\n") or line[:9] != _checksum(record):
+                break
+            entry = json.loads(record)
+            parts[entry["part"]] = entry["files"]
+            good += len(line)
+        if good < len(data):
+            os.truncate(self.path, good)
+        return parts
+
+    def add(self, part: str, files: Files) -> None:
+        """Append a part; when this returns, it is on disk."""
+        record = json.dumps({"part": part, "files": files}, sort_keys=True).encode()
+        with self.path.open("ab") as file:
+            file.write(_checksum(record) + record + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _checksum(record: bytes) -> bytes:
+    return f"{google_crc32c.value(record):08x} ".encode()

@@ -1,0 +1,131 @@
+"""A store in the making: locked, in ``<root>/.staging``, with a journal of what is there for good.
+
+Whatever ends a build, the next one of the same store goes on with what the journal lists and the disk has unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from chunking.journal import Journal
+from chunking.manifest import Files, compare_files, store_files
+from chunking.publish import seal
+from loaders.errors import CubesError, StoreError
+
+STAGING = ".staging"
+_STORE, _JOURNAL = "store", "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The folder of a store in the making.
+
+    Attributes
+    ----------
+    store : Path
+        What will be renamed to its final path.
+    journal : Journal
+    """
+
+    store: Path
+    journal: Journal
+
+    def resume(self) -> dict[str, Files]:
+        """The parts that an earlier build finished and that are unchanged; everything else is removed."""
+        kept = {part: files for part, files in self.journal.read().items() if self._unchanged(files)}
+        keys = {key for files in kept.values() for key in files}
+        for key, path in store_files(self.store).items():
+            if key not in keys:
+                path.unlink()
+        for folder in sorted((path for path in self.store.rglob("*") if path.is_dir()), reverse=True):
+            if not any(folder.iterdir()):
+                folder.rmdir()  # zarr would take it for a member of the group
+        return kept
+
+    def keep(self, part: str, files: Files) -> None:
+        """Write the files of a part to disk, compare what is read back, and then, only then, put them into the journal.
+
+        Raises
+        ------
+        StoreError
+            If a file is not as written.
+        """
+        seal(self.store, files)
+        if files:
+            self.journal.add(part, files)
+
+    def _unchanged(self, files: Files) -> bool:
+        return all((self.store / key).is_file() for key in files) and not compare_files(self.store, files)
+
+
+@contextmanager
+def staging(root: Path, path: str, build_key: str) -> Iterator[Staging]:
+    """The staging of the store ``root / path``, held by one build at a time.
+
+    After an error or an interruption it stays if its journal lists anything, and the next build with the same
+    `build_key` goes on there. Work for another `build_key` of the same store is removed: it is out of date.
+
+    Raises
+    ------
+    StoreError
+        If another build holds it, `root` cannot be written to, or something cannot be written later, as on a full
+        disk.
+    """
+    name = path.replace("/", ".")
+    base = root / STAGING
+    folder = base / f"{name}.{build_key}"
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"root {root}: cannot be written to ({error}); choose another folder") from error
+    with _lock(base, name, root / path):
+        try:
+            for stale in set(base.glob(f"{name}.*")) - {folder, *base.glob("*.lock"), *base.glob("*.holder.json")}:
+                shutil.rmtree(stale)
+            (folder / _STORE).mkdir(parents=True, exist_ok=True)
+            yield Staging(folder / _STORE, Journal(folder / _JOURNAL))
+            shutil.rmtree(folder, ignore_errors=True)
+        except BaseException as error:
+            if not (folder / _JOURNAL).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError) and not isinstance(error, CubesError):
+                raise StoreError(
+                    f"store {root / path}: writing failed ({error}); nothing was published; make room or choose "
+                    "another root, and build again: what is complete was kept"
+                ) from error
+            raise
+
+
+@contextmanager
+def _lock(base: Path, name: str, store: Path) -> Iterator[None]:
+    """Hold the lock of a store; it is free at once when its holder dies."""
+    lock, holder = FileLock(base / f"{name}.lock"), base / f"{name}.holder.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StoreError(f"store {store}: {_describe(holder)}; wait for it, or stop it") from error
+    try:
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": since}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        facts = json.loads(holder.read_text())
+        return f"process {facts['process']} on {facts['host']} has been building it since {facts['since']}"
+    except (OSError, ValueError, KeyError):
+        return "another process is building it"

@@ -1,0 +1,300 @@
+"""Builds that are killed, and go on; two builders of one store; the order in which things reach the disk."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import cubes
+from chunking.build import StoreTask
+from chunking.journal import Journal
+from chunking.manifest import read_manifest, store_files, verify_store
+from chunking.staging import staging
+from loaders.errors import StoreError
+
+PRODUCTS = ["spikes", "counts_1ms", "ap", "lf"]
+
+
+@pytest.fixture(scope="module")
+def source(sample_root_with_voltage):
+    return cubes.source("one", sample_root_with_voltage)
+
+
+@pytest.fixture(scope="module")
+def pid(source):
+    return source.insertions()[0].pid
+
+
+@pytest.fixture(scope="module")
+def expected(source, pid, tmp_path_factory):
+    """The bytes of an undisturbed build."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    cubes.build(cubes.plan(source, [pid], PRODUCTS, root=root))
+    return contents(root)
+
+
+def contents(root):
+    return {
+        f"{store.name}/{key}": path.read_bytes()
+        for store in sorted(root.glob("insertions/*/*.zarr"))
+        for key, path in store_files(store).items()
+    }
+
+
+def stores(root):
+    return list(root.glob("insertions/*/*.zarr"))
+
+
+def stop_after(monkeypatch, n, error=KeyboardInterrupt):
+    """Let the next builds write `n` regions, and then fail."""
+    original, written = StoreTask._write, []
+
+    def write(self, region):
+        if len(written) == n:
+            raise error("stopped on purpose")
+        written.append(region)
+        return original(self, region)
+
+    monkeypatch.setattr(StoreTask, "_write", write)
+    return written
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_goes_on_where_it_stopped(source, pid, expected, tmp_path, monkeypatch, n):
+    plan = cubes.plan(source, [pid], ["ap"], root=tmp_path)
+    n_regions = len(plan.stores[0].regions)
+    assert n_regions >= 2
+    with monkeypatch.context() as patched:
+        stop_after(patched, n)
+        with pytest.raises(KeyboardInterrupt):
+            cubes.build(plan, executor="serial")
+    assert not stores(tmp_path)
+    events = []
+    written = stop_after(monkeypatch, 100)
+    cubes.build(plan, executor="serial", progress=events.append)
+    assert len(written) == n_regions - n
+    assert events[0].done == n
+    assert contents(tmp_path).items() == {k: v for k, v in expected.items() if k.startswith("ap.zarr")}.items()
+    assert [path.suffix for path in (tmp_path / ".staging").iterdir()] == [".lock"]
+
+
+def damage_flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [damage_flip, Path.unlink, lambda path: path.write_bytes(b"")])
+def test_what_changed_in_staging_is_done_again(source, pid, expected, tmp_path, monkeypatch, damage):
+    plan = cubes.plan(source, [pid], ["ap"], root=tmp_path)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 1)
+        with pytest.raises(KeyboardInterrupt):
+            cubes.build(plan, executor="serial")
+    damage(next(tmp_path.glob(".staging/*/store/ap/c/0/0")))
+    cubes.build(plan)
+    assert contents(tmp_path).items() == {k: v for k, v in expected.items() if k.startswith("ap.zarr")}.items()
+
+
+def test_work_of_another_plan_is_not_taken(source, pid, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_after(patched, 1)
+        with pytest.raises(KeyboardInterrupt):
+            cubes.build(cubes.plan(source, [pid], ["ap"], root=tmp_path), executor="serial")
+    other = cubes.plan(source, [pid], ["ap"], root=tmp_path, voltage_layout="by-channel")
+    cubes.build(other)
+    assert verify_store(stores(tmp_path)[0]) == []
+    assert [path.suffix for path in (tmp_path / ".staging").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("tail", [b"", b"12345678 ", b"{}", b'deadbeef {"part": "x", "files": {}}\n', b"\xff\n\n"])
+def test_a_journal_ends_before_what_a_crash_cut(tmp_path, tail):
+    journal = Journal(tmp_path / "journal")
+    assert journal.read() == {}
+    journal.add("a", {"k": {"bytes": 1, "crc32c": "0"}})
+    journal.add("b", {})
+    with journal.path.open("ab") as file:
+        file.write(tail)
+    assert journal.read() == {"a": {"k": {"bytes": 1, "crc32c": "0"}}, "b": {}}
+    journal.add("c", {})
+    assert list(journal.read()) == ["a", "b", "c"]
+
+
+def test_every_prefix_of_a_journal_is_a_journal(tmp_path):
+    journal = Journal(tmp_path / "journal")
+    for part in "abc":
+        journal.add(part, {})
+    data = journal.path.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(data) if byte == ord("\n")]
+    for n in range(len(data) + 1):
+        journal.path.write_bytes(data[:n])
+        assert list(journal.read()) == list("abc")[: sum(end <= n for end in ends)]
+
+
+def test_one_builder_at_a_time(source, pid, tmp_path):
+    plan = cubes.plan(source, [pid], ["channels"], root=tmp_path)
+    (store,) = plan.stores
+    with (
+        staging(tmp_path, store.path, store.build_key),
+        pytest.raises(StoreError, match=rf"channels\.zarr: process {os.getpid()} on .* has been building it since 20"),
+    ):
+        cubes.build(plan)
+    cubes.build(plan)
+    assert verify_store(tmp_path / store.path) == []
+
+
+class Recorder:
+    """What reaches the disk, in order: syncs, and renames to a final path."""
+
+    def __init__(self, monkeypatch):
+        self.events = []
+        fsync, rename, original = os.fsync, Path.rename, Journal.add
+
+        def record_fsync(descriptor):
+            self.events.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+            return fsync(descriptor)
+
+        def record_rename(path, target):
+            self.events.append(("rename", str(target)))
+            return rename(path, target)
+
+        def record_journal(journal, part, files):
+            self.events.append(("journal begins", tuple(files)))
+            return original(journal, part, files)
+
+        monkeypatch.setattr(os, "fsync", record_fsync)
+        monkeypatch.setattr(Path, "rename", record_rename)
+        monkeypatch.setattr(Journal, "add", record_journal)
+
+    def problems(self, store):
+        """Where the order differs from data, journal, manifest, rename."""
+        never = len(self.events)
+        synced, found = {}, []
+        for i, (what, name) in enumerate(self.events):
+            if what == "sync":
+                synced.setdefault(name.split("/store/")[-1], i)
+            elif what == "journal begins":
+                found += [f"{key} was in the journal before it was on disk" for key in name if key not in synced]
+        (renamed,) = [i for i, event in enumerate(self.events) if event[0] == "rename"]
+        manifest = synced.get("manifest.json", never)
+        if not manifest < renamed:
+            found.append("the manifest was not on disk before the rename")
+        for key in store_files(store):
+            if not synced.get(key, never) < manifest:
+                found.append(f"{key} was not on disk before the manifest")
+            if "/" in key and not manifest < synced.get(str(Path(key).parent), never) < renamed:
+                found.append(f"the folder of {key} was not on disk before the rename")
+        if ("sync", str(store.parent)) not in self.events[renamed:]:
+            found.append("the rename was not on disk at the end")
+        return found
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_data_then_journal_then_manifest_then_rename(source, pid, tmp_path, monkeypatch, product):
+    recorder = Recorder(monkeypatch)
+    (store,) = cubes.build(cubes.plan(source, [pid], [product], root=tmp_path))
+    assert recorder.problems(store) == []
+
+
+def test_without_syncs_the_recorder_complains(source, pid, tmp_path, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    monkeypatch.setattr("chunking.publish.fsync", lambda path: None)
+    (store,) = cubes.build(cubes.plan(source, [pid], ["lf"], root=tmp_path))
+    assert len(recorder.problems(store)) > 10
+
+
+BUILD = """
+import sys
+from pathlib import Path
+import cubes
+source, root, pid, *products = sys.argv[1:]
+plan = cubes.plan(cubes.source("one", source), [pid], products, root=root)
+Path(root).with_suffix(".ready").touch()
+cubes.build(plan, existing="skip")
+"""
+
+
+def kill_builds(source_folder, pid, root, kills, seed):
+    """Start builds and kill them at random moments, `kills` times; after each look at what is there."""
+    rng = random.Random(seed)
+    counts = {"killed": 0, "finished": 0, "wrong": 0, "redone": 0}
+    command = [sys.executable, "-c", BUILD, str(source_folder), str(root), pid, *PRODUCTS]
+    ready = root.with_suffix(".ready")
+    while counts["killed"] < kills:
+        ready.unlink(missing_ok=True)
+        before = journalled(root)
+        process = subprocess.Popen(command)
+        while not ready.exists() and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(rng.expovariate(1 / 0.35))
+        process.kill()
+        code = process.wait()
+        counts["killed" if code == -9 else "finished"] += 1
+        counts["wrong"] += sum(bool(verify_store(store)) for store in stores(root))
+        counts["redone"] += sum(inode_of(key) not in (None, inode) for key, inode in before.items())
+        if code == 0:
+            yield counts
+    yield counts
+
+
+def journalled(root):
+    """The files that a journal lists, with their inodes and times of change: none may be written again."""
+    return {
+        journal.parent / "store" / key: inode_of(journal.parent / "store" / key)
+        for journal in root.glob(".staging/*/journal.jsonl")
+        for files in Journal(journal).read().values()
+        for key in files
+    }
+
+
+def inode_of(path):
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None  # published meanwhile, and so renamed
+    return status.st_ino, status.st_mtime_ns
+
+
+def run_kills(sample_root_with_voltage, pid, expected, tmp_path, kills):
+    import shutil
+
+    root, finished = tmp_path / "root", 0
+    root.mkdir()
+    for counts in kill_builds(sample_root_with_voltage, pid, root, kills, seed=kills):
+        if counts["finished"] > finished:
+            finished = counts["finished"]
+            assert contents(root) == expected
+            shutil.rmtree(root)
+            root.mkdir()
+    assert (counts["wrong"], counts["redone"]) == (0, 0)
+    subprocess.run([sys.executable, "-c", BUILD, str(sample_root_with_voltage), str(root), pid, *PRODUCTS], check=True)
+    assert contents(root) == expected
+    return counts
+
+
+def test_kill_9_and_resume(sample_root_with_voltage, pid, expected, tmp_path):
+    run_kills(sample_root_with_voltage, pid, expected, tmp_path, 4)
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(3000)
+def test_200_kills(sample_root_with_voltage, pid, expected, tmp_path, record_property):
+    record_property("counts", json.dumps(run_kills(sample_root_with_voltage, pid, expected, tmp_path, 200)))
+
+
+def test_the_manifest_has_the_sums_of_the_cells(source, pid, tmp_path):
+    import google_crc32c
+    import zarr
+
+    (store,) = cubes.build(cubes.plan(source, [pid], ["lf"], root=tmp_path))
+    array, files = zarr.open_array(store / "lf"), read_manifest(store)["files"]
+    rows, columns = array.chunks
+    assert array.shape[1] % columns == 0
+    for i in range(array.shape[0] // rows):
+        cells = array[i * rows : (i + 1) * rows, :columns]
+        assert files[f"lf/c/{i}/0"]["decoded_crc32c"] == f"{google_crc32c.value(cells.tobytes()):08x}"
