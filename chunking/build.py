@@ -16,9 +16,10 @@ from chunking.manifest import Files, read_manifest
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan
 from chunking.products import Product, parse_product
 from chunking.provenance import Origin, attributes, build_key, software
-from chunking.publish import publish, refuse_existing
+from chunking.publish import complete, publish, refuse_existing
 from chunking.schema import validate
 from chunking.staging import staging
+from chunking.versions import finish_replacement, replace
 from loaders.errors import BadArgument, InconsistentData, StoreError
 from loaders.inputs import Inputs
 
@@ -45,20 +46,24 @@ def run(
     progress: OnProgress | None = None,
 ) -> list[Path]:
     """Build every store of a plan. Parameters and errors are those of `cubes.build`."""
-    if existing not in ("error", "skip"):
-        raise BadArgument(f"existing: expected 'error' or 'skip', got {existing!r}")
+    if existing not in EXISTING:
+        raise BadArgument(f"existing: expected one of {', '.join(EXISTING)}, got {existing!r}")
     if existing == "error":
         refuse_existing(plan.root, [store.path for store in plan.stores])
-    for store in plan.stores:
-        _refuse_other(plan.root / store.path, store)
+    if existing == "skip":
+        for store in plan.stores:
+            _refuse_other(plan.root / store.path, store)
     with open_executor(executor, workers) as execute:
         return _build_stores(plan, execute, progress or (lambda _: None))
+
+
+EXISTING = ("error", "skip", "replace")
 
 
 def _build_stores(plan: Plan, execute: Executor, report: OnProgress) -> list[Path]:
     built = []
     for _, group in groupby(plan.stores, key=lambda store: store.pid):
-        todo = [store for store in group if not (plan.root / store.path).exists()]
+        todo = [store for store in group if not _is_built(plan.root / store.path, store)]
         if not todo:
             continue
         inputs = Inputs(plan.catalog, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
@@ -68,19 +73,23 @@ def _build_stores(plan: Plan, execute: Executor, report: OnProgress) -> list[Pat
     return built
 
 
+def _is_built(path: Path, plan: StorePlan) -> bool:
+    return path.exists() and read_manifest(path).get("build_key") == plan.build_key
+
+
 def _refuse_other(path: Path, plan: StorePlan) -> None:
     """Raise StoreError if a store exists that is not the planned one: another sorting, other files, another layout."""
-    if path.exists() and read_manifest(path).get("build_key") != plan.build_key:
+    if path.exists() and not _is_built(path, plan):
         raise StoreError(
             f"store {path}: exists, but was built from other files, parameters or versions than planned now (sorter "
-            f"{plan.sorter!r}, revision {plan.revision!r}); remove it or choose another root"
+            f"{plan.sorter!r}, revision {plan.revision!r}); replace it, remove it or choose another root"
         )
 
 
 def build_store(
     root: Path, plan: StorePlan, product: Product, inputs: Inputs, execute: Executor, report: OnProgress
 ) -> Path:
-    """Build and publish one store."""
+    """Build and publish one store; if another version of it exists, replace that."""
     origin = product.origin(inputs)
     if build_key(origin, product.name, product.parameters) != plan.build_key:
         raise InconsistentData(
@@ -89,7 +98,9 @@ def build_store(
     attrs = attributes(origin, product.name, product.title, product.parameters)
     total = len(plan.regions) + 3
     with staging(root, plan.path, plan.build_key) as stage:
-        refuse_existing(root, [plan.path])
+        final = root / plan.path
+        if _is_built(final, plan) or finish_replacement(final, plan.build_key):  # while we waited, or before a crash
+            return final
         folder = stage.store
         finished = stage.resume()
         report(Progress(plan.pid, plan.product, len(finished), total))
@@ -103,11 +114,15 @@ def build_store(
             report(Progress(plan.pid, plan.product, done, total))
         encode.consolidate(folder)
         if isinstance(product, LinkedProduct):
-            product.link(inputs, folder, root / plan.path)
+            product.link(inputs, folder, final)
         _check(folder)
-        publish(folder, root / plan.path, sealed, _facts(plan, origin))
+        complete(folder, sealed, _facts(plan, origin))
+        if final.exists():
+            replace(folder, final)
+        else:
+            publish(folder, final)
     report(Progress(plan.pid, plan.product, total, total))
-    return root / plan.path
+    return final
 
 
 SOURCE, LABELS = "source", "labels"

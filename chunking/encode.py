@@ -21,6 +21,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from chunking.manifest import Files
 from chunking.plan import ArrayPlan, Region
+from loaders.checksum import crc32
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -114,17 +115,10 @@ def _padded(cells: NDArray[Any], plan: ArrayPlan) -> NDArray[Any]:
 def _write(path: Path, chunk: NDArray[Any]) -> dict[str, Any]:
     shuffle = numcodecs.Blosc.SHUFFLE if chunk.dtype.kind == "f" else numcodecs.Blosc.BITSHUFFLE
     stored: bytes = numcodecs.Blosc("zstd", clevel=1, shuffle=shuffle, blocksize=_BLOCK_BYTES).encode(chunk)
-    checksum = int(google_crc32c.value(stored))
-    end = checksum.to_bytes(4, "little")
+    data = stored + int(google_crc32c.value(stored)).to_bytes(4, "little")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(stored)
-        file.write(end)
-    return {
-        "bytes": len(stored) + len(end),
-        "crc32c": f"{google_crc32c.extend(checksum, end):08x}",
-        "decoded_crc32c": f"{google_crc32c.value(chunk):08x}",
-    }
+    path.write_bytes(data)
+    return {"bytes": len(data), "crc32": crc32(data), "decoded_crc32": crc32(chunk)}
 
 
 def fill_value(dtype: np.dtype[Any]) -> float:

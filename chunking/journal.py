@@ -10,9 +10,8 @@ import json
 import os
 from pathlib import Path
 
-import google_crc32c
-
 from chunking.manifest import Files
+from loaders.checksum import crc32
 
 
 class Journal:
@@ -56,4 +55,4 @@ class Journal:
 
 
 def _checksum(record: bytes) -> bytes:
-    return f"{google_crc32c.value(record):08x} ".encode()
+    return f"{crc32(record)} ".encode()

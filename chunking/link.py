@@ -93,7 +93,7 @@ def write_link(folder: Path, final: Path, voltage: Voltage, window: tuple[int, i
         "attrs": dict(attrs),
         "sha1": hashes.sha1,
         "bounds": list(hashes.bounds),
-        "crc32c": [f"{crc:08x}" for crc in hashes.crc32c],
+        "crc32": list(hashes.crc32),
     }
     (folder / LINK).write_text(json.dumps(link, sort_keys=True, allow_nan=False))
 
@@ -109,7 +109,7 @@ def read_link(store: Path) -> Link:
         link = json.loads((store / LINK).read_text())
         if link["link_version"] != 1:
             raise StoreError(f"store {store}: link version {link['link_version']} is unknown; update ibl-cubes")
-        hashes = RangeHashes(tuple(link["bounds"]), tuple(int(crc, 16) for crc in link["crc32c"]), str(link["sha1"]))
+        hashes = RangeHashes(tuple(link["bounds"]), tuple(link["crc32"]), str(link["sha1"]))
         start, stop = link["window"]
         return Link(link["path"], link["recording"], (start, stop), link["n_channels"], link["attrs"], hashes)
     except (OSError, ValueError, KeyError, TypeError) as error:

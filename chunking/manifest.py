@@ -14,16 +14,14 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-
+from loaders.checksum import crc32_of_file
 from loaders.errors import StoreError
 
 MANIFEST = "manifest.json"
-_BLOCK_BYTES = 1 << 20
 
 Files = dict[str, dict[str, Any]]
-"""Size (``bytes``) and checksum (``crc32c``) of files, by their path within a store; of chunks of the large arrays also
-the checksum of the cells (``decoded_crc32c``)."""
+"""Size (``bytes``) and checksum (``crc32``) of files, by their path within a store; of chunks of the large arrays also
+the checksum of the cells (``decoded_crc32``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +30,6 @@ class Problem:
 
     key: str
     what: str
-
-
-def crc32c(path: Path) -> str:
-    """CRC-32C of a file as eight hexadecimal digits."""
-    value = 0
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK_BYTES):
-            value = google_crc32c.extend(value, block)
-    return f"{value:08x}"
 
 
 def store_files(store: Path) -> dict[str, Path]:
@@ -52,7 +41,7 @@ def store_files(store: Path) -> dict[str, Path]:
 
 def entry(path: Path) -> dict[str, Any]:
     """What the manifest says of a file."""
-    return {"bytes": path.stat().st_size, "crc32c": crc32c(path)}
+    return {"bytes": path.stat().st_size, "crc32": crc32_of_file(path)}
 
 
 def make_manifest(files: Files, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,8 +109,8 @@ def compare_files(store: Path, files: Files, *, quick: bool = False) -> list[Pro
         size = path.stat().st_size
         if size != expected["bytes"]:
             problems.append(Problem(key, f"{size} bytes, expected {expected['bytes']}"))
-        elif not quick and (value := crc32c(path)) != expected["crc32c"]:
-            problems.append(Problem(key, f"crc32c {value}, expected {expected['crc32c']}"))
+        elif not quick and (value := crc32_of_file(path)) != expected["crc32"]:
+            problems.append(Problem(key, f"crc32 {value}, expected {expected['crc32']}"))
     return problems
 
 

@@ -23,7 +23,7 @@ def refuse_existing(root: Path, paths: list[str]) -> None:
         raise StoreError(
             f"root {root}: {len(existing)} of {len(paths)} stores exist already and are never overwritten: "
             f"{', '.join(existing[:4])}{' ...' if len(existing) > 4 else ''}; remove them, choose another root, "
-            "or skip what exists"
+            "skip what exists, or replace it"
         )
 
 
@@ -40,12 +40,12 @@ def seal(store: Path, files: Files) -> None:
     _refuse(store, compare_files(store, files))
 
 
-def publish(store: Path, final: Path, sealed: Files, facts: Mapping[str, Any]) -> None:
-    """Complete a store with its manifest, and rename it to its final path.
+def complete(store: Path, sealed: Files, facts: Mapping[str, Any]) -> None:
+    """Complete a store with its manifest; when this returns, all of it is on disk.
 
     Parameters
     ----------
-    store, final : Path
+    store : Path
     sealed : Files
         Those that went through `seal`; all others are sealed here.
     facts : mapping
@@ -54,7 +54,7 @@ def publish(store: Path, final: Path, sealed: Files, facts: Mapping[str, Any]) -
     Raises
     ------
     StoreError
-        If a chunk is missing or differs, or `final` exists.
+        If a chunk is missing or differs.
     """
     others = {key: entry(path) for key, path in store_files(store).items() if key not in sealed}
     seal(store, others)
@@ -62,9 +62,13 @@ def publish(store: Path, final: Path, sealed: Files, facts: Mapping[str, Any]) -
     text = json.dumps(make_manifest(sealed | others, facts), sort_keys=True, indent=1, allow_nan=False)
     manifest.write_text(text)
     fsync(manifest)
-    _refuse(final, verify_store(store, quick=True))
+    _refuse(store, verify_store(store, quick=True))
     for folder in [store, *(path for path in store.rglob("*") if path.is_dir())]:
         fsync(folder)
+
+
+def publish(store: Path, final: Path) -> None:
+    """Rename a complete store to its final path; raises StoreError if that exists."""
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         store.rename(final)

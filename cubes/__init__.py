@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cubes.opening import open
     from cubes.selecting import select
     from cubes.sources import source, write_sample
-    from cubes.stores import info, ls, verify
+    from cubes.stores import gc, info, ls, verify
     from cubes.voltage_figure import plot_voltage
     from loaders.errors import (
         BadArgument,
@@ -45,6 +45,7 @@ _HOME = {
     "attach_clock": "cubes.index",
     "bin": "cubes.binning",
     "build": "cubes.building",
+    "gc": "cubes.stores",
     "info": "cubes.stores",
     "ls": "cubes.stores",
     "open": "cubes.opening",
@@ -78,6 +79,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "ls",
     "info",
     "verify",
+    "gc",
     "write_sample",
     "Plan",
     "CubesError",

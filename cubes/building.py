@@ -100,8 +100,9 @@ def build(
     ----------
     plan : Plan
         From `cubes.plan`.
-    existing : {"error", "skip"}
-        What to do with stores that are there already; they are never overwritten.
+    existing : {"error", "skip", "replace"}
+        What to do with stores that are there already. ``skip`` leaves what equals the plan, and refuses what does not;
+        ``replace`` builds that anew: readers keep the version that they opened until `cubes.gc` removes it.
     executor : str
         ``threads``, ``serial``, ``dask`` (a cluster of processes on this machine), or the address of a dask scheduler,
         such as ``tcp://10.0.0.1:8786``, whose workers see the same files. The bytes are the same.

@@ -173,6 +173,7 @@ def build(
     *pids: str,
     choice: Choice,
     skip_existing: Json = False,
+    replace: Json = False,
     executor: str = "threads",
     workers: int = 2,
     json: Json = False,
@@ -185,6 +186,8 @@ def build(
         Probe insertions, named before the options; all of the source if none is given.
     skip_existing
         Leave stores that exist as they are, instead of refusing.
+    replace
+        Build stores anew that exist and are out of date; whoever reads the old version keeps it, until cubes gc.
     executor
         threads, serial, dask (a cluster of processes on this machine), or the address of a dask scheduler.
     workers
@@ -194,9 +197,11 @@ def build(
     """
     from cubes.building import build as build_stores
 
+    if skip_existing and replace:
+        raise BadArgument("skip-existing, replace: choose one of them")
     planned = choice.plan(pids)
     with _Bar() as bar:
-        existing = "skip" if skip_existing else "error"
+        existing = "replace" if replace else "skip" if skip_existing else "error"
         built = build_stores(planned, existing=existing, executor=executor, workers=workers, progress=bar.update)
     skipped = len(planned.stores) - len(built)
     if json:
@@ -273,6 +278,30 @@ def verify(path: Path, *, quick: Json = False, json: Json = False) -> int:
                 print(f"        {problem.key}: {problem.what}")
         print(f"{len(report) - len(damaged)} of {len(report)} stores are complete and unchanged")
     return 1 if damaged else 0
+
+
+@app.command
+def gc(root: Path, *, older_than_hours: float = 24, json: Json = False) -> None:
+    """Remove versions of stores that were replaced and that nobody can be reading.
+
+    Parameters
+    ----------
+    root
+        Folder of the stores.
+    older_than_hours
+        Keep what was replaced later than this.
+    json
+        Print JSON.
+    """
+    from cubes.stores import gc as collect
+
+    removed, kept = collect(root, older_than_s=older_than_hours * 3600)
+    if json:
+        print(_to_json({"removed": [str(path) for path in removed], "kept": [str(path) for path in kept]}))
+        return
+    for path in removed:
+        print(path)
+    print(f"{len(removed)} replaced versions removed, {len(kept)} kept", file=sys.stderr)
 
 
 def _window(text: str | None) -> tuple[float, float] | None:

@@ -8,9 +8,9 @@ from typing import Literal
 import xarray as xr
 
 from chunking.link import is_linked, open_linked, read_link
-from chunking.manifest import read_manifest
 from chunking.schema import validate
 from cubes.index import attach_clock
+from cubes.pinned_store import pin
 from loaders.alf_paths import known_pids
 from loaders.errors import InconsistentData, NotFound
 
@@ -81,8 +81,8 @@ def _refuse_mixture(pid: str, products: dict[str, xr.Dataset]) -> None:
 
 def open_store(store: Path, chunks: Chunks = "native") -> xr.Dataset:
     """Open one store, checked against the schema, with its coordinates loaded."""
-    read_manifest(store)
-    ds = xr.open_zarr(store, chunks={} if chunks == "native" else chunks)
+    pinned = pin(store)
+    ds = xr.open_zarr(pinned, chunks={} if chunks == "native" else chunks)
     if is_linked(store):
         ds[ds.attrs["product"]] = _linked_voltage(store, chunks)
     validate(ds)

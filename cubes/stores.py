@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chunking.link import LINK, check_linked, is_linked
 from chunking.manifest import Problem, read_manifest, verify_store
+from chunking.versions import collect
 from loaders.errors import NotFound, StoreError
 
 if TYPE_CHECKING:
@@ -134,6 +135,38 @@ def verify(path: str | Path, *, quick: bool = False) -> dict[str, list[Problem]]
         except StoreError as error:
             report[str(store)] = [Problem("manifest.json", str(error))]
     return report
+
+
+def gc(root: str | Path, *, older_than_s: float = 86_400) -> tuple[list[Path], list[Path]]:
+    """Remove versions of stores that were replaced and that nobody can be reading.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the stores.
+    older_than_s : float, seconds
+        Keep what was replaced later than this: for readers on other machines, whose locks may be invisible here.
+
+    Returns
+    -------
+    removed, kept : list of Path
+        Versions that are gone; those that were replaced too recently, or that a process which still runs may read.
+
+    Raises
+    ------
+    NotFound
+        If `root` holds no cubes.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> cubes.gc("my-cubes")
+    ([], [])
+    """
+    root = Path(root)
+    if not (root / "insertions").is_dir():
+        raise NotFound(f"root {root}: holds no cubes (there is no folder {root / 'insertions'})")
+    return collect(root, older_than_s)
 
 
 def find_stores(path: Path) -> list[Path]:

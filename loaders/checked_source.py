@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import google_crc32c
-
 from loaders.byte_source import ByteSource
+from loaders.checksum import crc32
 from loaders.errors import BadArgument, CorruptData
 
 
@@ -25,19 +24,19 @@ class RangeHashes:
     ----------
     bounds : tuple of int
         First byte of each range, and the number of bytes.
-    crc32c : tuple of int
-        CRC-32C of each range.
+    crc32 : tuple of str
+        CRC-32 of each range.
     sha1 : str
         Of the whole file.
     """
 
     bounds: tuple[int, ...]
-    crc32c: tuple[int, ...]
+    crc32: tuple[str, ...]
     sha1: str
 
     def __post_init__(self) -> None:
-        if len(self.crc32c) != len(self.bounds) - 1:
-            raise BadArgument(f"crc32c: expected {len(self.bounds) - 1} checksums, got {len(self.crc32c)}")
+        if len(self.crc32) != len(self.bounds) - 1:
+            raise BadArgument(f"crc32: expected {len(self.bounds) - 1} checksums, got {len(self.crc32)}")
 
 
 def hash_ranges(source: ByteSource, bounds: Sequence[int]) -> RangeHashes:
@@ -46,7 +45,7 @@ def hash_ranges(source: ByteSource, bounds: Sequence[int]) -> RangeHashes:
     for start, stop in pairwise(bounds):
         data = source.read(start, stop)
         sha1.update(data)
-        crcs.append(int(google_crc32c.value(data)))
+        crcs.append(crc32(data))
     return RangeHashes(tuple(bounds), tuple(crcs), sha1.hexdigest())
 
 
@@ -104,10 +103,10 @@ class CheckedSource:
         return data[start - origin : stop - origin]
 
     def _check(self, i: int, data: bytes) -> None:
-        found = int(google_crc32c.value(data))
-        if found != (expected := self.hashes.crc32c[i]):
+        found = crc32(data)
+        if found != (expected := self.hashes.crc32[i]):
             start, stop = self.hashes.bounds[i : i + 2]
             raise CorruptData(
-                f"{self.name}: bytes {start}:{stop} are not those that were hashed (crc32c {found:08x}, expected "
-                f"{expected:08x}): the file was replaced, changed or damaged"
+                f"{self.name}: bytes {start}:{stop} are not those that were hashed (crc32 {found}, expected "
+                f"{expected}): the file was replaced, changed or damaged"
             )
