@@ -84,7 +84,7 @@ class Voltage:
             )
 
 
-_BLOCK_BYTES = 1 << 23
+_BLOCK_BYTES = 1 << 20
 
 
 def load_voltage(
