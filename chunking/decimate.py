@@ -3,7 +3,8 @@
 The filter follows from the factor alone, and everyone can make it again with
 ``scipy.signal.firwin(taps, 0.9 / factor, window=("kaiser", beta))``. It passes up to 0.8 of the new Nyquist frequency
 and stops from 1 on, so that nothing folds back. Output ``k`` is a float64 sum over ``2 * half + 1`` samples around
-sample ``k * factor``, always by the same instructions: no output depends on where the blocks were cut.
+sample ``k * factor``, always by the same instructions: no output depends on where the blocks were cut. (In float32 a
+constant voltage would come out changed; the half of the time that it would save is less than decoding takes.)
 
 Before the first and after the last sample of a recording its mirror image continues it (``x[-i] = x[i]``), which
 neither invents a step nor repeats the noise of one sample.
@@ -106,7 +107,8 @@ def decimate(
     out = np.empty((len(gain), stop - start), dtype=np.float32)
     for first, block in _blocks(recording, fir, start, stop, len(gain)):
         n = (block.shape[1] - len(fir.taps)) // fir.factor + 1
-        _convolve(block, fir.taps, fir.factor, gain, offset, out[:, first - start : first - start + n])
+        row = _aligned_zeros(block.shape[1] + (_TOGETHER - 1) * fir.factor)
+        _convolve(block, fir.taps, fir.factor, gain, offset, row, out[:, first - start : first - start + n])
     return out
 
 
@@ -121,7 +123,7 @@ def _blocks(recording: Recording, fir: Fir, start: int, stop: int, n_channels: i
         end = min(max((held_stop // piece + 1) * piece, need), recording.n_samples)
         last = min((stop - 1) * fir.factor + fir.half + 1, recording.n_samples)
         if (end := min(end, last)) > held_stop:
-            new = recording.read(held_stop, end, slice(0, n_channels))
+            new = recording.read(held_stop, end)[:n_channels]  # a whole chunk is not copied
             kept = held[:, max(low - held_start, 0) :]
             held, held_start = np.concatenate([kept, new], axis=1), max(low, 0)
         whole = held_start + held.shape[1] == recording.n_samples
@@ -138,6 +140,18 @@ def _mirrored(held: Block, held_start: int, low: int, high: int, n_samples: int)
     return np.pad(inside, ((0, 0), pad), mode="reflect") if any(pad) else inside
 
 
+_TOGETHER = 4  # outputs that share the loads of the taps, in `_sums`
+_CACHE_LINE_BYTES = 64
+
+
+def _aligned_zeros(n: int) -> NDArray[np.float64]:
+    """Zeros that begin at a cache line; vectors that lie across two of them take half as long again."""
+    extra = _CACHE_LINE_BYTES // 8
+    zeros = np.zeros(n + extra)
+    skip = -zeros.ctypes.data % _CACHE_LINE_BYTES // 8
+    return zeros[skip : skip + n]
+
+
 @njit(nogil=True, fastmath={"reassoc", "contract"}, cache=True)
 def _convolve(
     block: Block,
@@ -145,14 +159,34 @@ def _convolve(
     factor: int,
     gain: NDArray[np.float64],
     offset: NDArray[np.float64],
+    row: NDArray[np.float64],
     out: NDArray[np.float32],
 ) -> None:
-    row = np.empty(block.shape[1], dtype=np.float64)  # contiguous, or the sum would not be vectorized
+    """Fill `out`; `row` has room for a channel and ends in zeros, which the sums beyond the last output see."""
+    n, size = out.shape[1], taps.size
     for channel in range(out.shape[0]):
-        row[:] = block[channel]
-        for k in range(out.shape[1]):
-            window = row[k * factor : k * factor + taps.size]
-            total = 0.0
-            for i in range(taps.size):
-                total += taps[i] * window[i]
-            out[channel, k] = total * gain[channel] + offset[channel]
+        row[: block.shape[1]] = block[channel]
+        for k in range(0, n, _TOGETHER):
+            a, b, c, d = k * factor, (k + 1) * factor, (k + 2) * factor, (k + 3) * factor
+            sums = _sums(row[a : a + size], row[b : b + size], row[c : c + size], row[d : d + size], taps)
+            for j in range(min(_TOGETHER, n - k)):
+                out[channel, k + j] = sums[j] * gain[channel] + offset[channel]
+
+
+@njit(nogil=True, fastmath={"reassoc", "contract"}, cache=True)
+def _sums(
+    w: NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    z: NDArray[np.float64],
+    taps: NDArray[np.float64],
+) -> tuple[float, float, float, float]:
+    """The sums of four windows, each under the same taps."""
+    a = b = c = d = 0.0
+    for i in range(taps.size):
+        tap = taps[i]
+        a += tap * w[i]
+        b += tap * x[i]
+        c += tap * y[i]
+        d += tap * z[i]
+    return a, b, c, d
