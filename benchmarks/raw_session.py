@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -62,6 +63,29 @@ class Session:
                     file.write(block)
             write_meta(session.folder, probe, band, sha1.hexdigest())
             compress(root / f"{band}.bin", next(session.raw.glob(f"*.{band}.meta")), band_hz(probe, band))
+        return session
+
+
+    @classmethod
+    def repeat(cls, second: Session, root: Path, seconds: int) -> Session:
+        """The AP of one second again and again, without compressing it again; there are no samples to compare with."""
+        session = cls(root)
+        shutil.copytree(second.folder, session.folder, ignore=shutil.ignore_patterns("*.lf.*"))
+        cbin, known = session.cbin("ap"), header(second.cbin("ap"))
+        (n,), stored = {b - a for a, b in spans(second.cbin("ap"))}, cbin.read_bytes()
+        sha1 = hashlib.sha1(usedforsecurity=False)
+        with cbin.open("wb") as file:
+            for _ in range(seconds):
+                sha1.update(stored)
+                file.write(stored)
+        changed = {
+            "chunk_bounds": [n * i for i in range(seconds + 1)],
+            "chunk_offsets": [len(stored) * i for i in range(seconds + 1)],
+            "sha1_compressed": sha1.hexdigest(),
+            "sha1_uncompressed": None,
+            "shape": [n * seconds, N_ROWS],
+        }
+        cbin.with_suffix(".ch").write_text(json.dumps(known | changed))
         return session
 
 
