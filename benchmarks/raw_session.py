@@ -65,7 +65,6 @@ class Session:
             compress(root / f"{band}.bin", next(session.raw.glob(f"*.{band}.meta")), band_hz(probe, band))
         return session
 
-
     @classmethod
     def repeat(cls, second: Session, root: Path, seconds: int) -> Session:
         """The AP of one second again and again, without compressing it again; there are no samples to compare with."""

@@ -116,7 +116,7 @@ def build_store(
         if isinstance(product, LinkedProduct):
             product.link(inputs, folder, final)
         _check(folder)
-        complete(folder, sealed, _facts(plan, origin))
+        complete(folder, final, sealed, _facts(plan, origin))
         if final.exists():
             replace(folder, final)
         else:

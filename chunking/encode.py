@@ -57,8 +57,8 @@ def write_labels(store: Path, labels: xr.Dataset) -> None:
 
 
 def create_arrays(store: Path, arrays: tuple[ArrayPlan, ...]) -> None:
-    """Create the group of a product, Zarr v3, and its large arrays, empty."""
-    group = zarr.create_group(store)
+    """Create the large arrays of a product, empty, and its group if there is none yet."""
+    group = zarr.open_group(store, mode="a", zarr_format=3)
     for plan in arrays:
         dtype = np.dtype(plan.dtype)
         group.create_array(

@@ -27,8 +27,16 @@ def refuse_existing(root: Path, paths: list[str]) -> None:
         )
 
 
-def seal(store: Path, files: Files) -> None:
+def seal(store: Path, files: Files, final: Path) -> None:
     """Write some files to disk, and compare what is read back with what was written.
+
+    Parameters
+    ----------
+    store : Path
+        Where they are now.
+    files : Files
+    final : Path
+        Where they are to be, for the message.
 
     Raises
     ------
@@ -37,15 +45,16 @@ def seal(store: Path, files: Files) -> None:
     """
     for key in files:
         fsync(store / key)
-    _refuse(store, compare_files(store, files))
+    _refuse(final, compare_files(store, files))
 
 
-def complete(store: Path, sealed: Files, facts: Mapping[str, Any]) -> None:
+def complete(store: Path, final: Path, sealed: Files, facts: Mapping[str, Any]) -> None:
     """Complete a store with its manifest; when this returns, all of it is on disk.
 
     Parameters
     ----------
-    store : Path
+    store, final : Path
+        Where it is now, and where it is to be.
     sealed : Files
         Those that went through `seal`; all others are sealed here.
     facts : mapping
@@ -57,12 +66,12 @@ def complete(store: Path, sealed: Files, facts: Mapping[str, Any]) -> None:
         If a chunk is missing or differs.
     """
     others = {key: entry(path) for key, path in store_files(store).items() if key not in sealed}
-    seal(store, others)
+    seal(store, others, final)
     manifest = store / MANIFEST
     text = json.dumps(make_manifest(sealed | others, facts), sort_keys=True, indent=1, allow_nan=False)
     manifest.write_text(text)
     fsync(manifest)
-    _refuse(store, verify_store(store, quick=True))
+    _refuse(final, verify_store(store, quick=True))
     for folder in [store, *(path for path in store.rglob("*") if path.is_dir())]:
         fsync(folder)
 
@@ -77,10 +86,10 @@ def publish(store: Path, final: Path) -> None:
     fsync(final.parent)
 
 
-def _refuse(store: Path, problems: list[Problem]) -> None:
+def _refuse(final: Path, problems: list[Problem]) -> None:
     if problems:
         listed = "; ".join(f"{problem.key}: {problem.what}" for problem in problems[:4])
-        raise StoreError(f"store {store}: {len(problems)} files are not as written ({listed}); nothing was published")
+        raise StoreError(f"store {final}: {len(problems)} files are not as written ({listed}); nothing was published")
 
 
 def fsync(path: Path) -> None:

@@ -32,12 +32,13 @@ class Staging:
 
     Attributes
     ----------
-    store : Path
-        What will be renamed to its final path.
+    store, final : Path
+        What will be renamed, and to which path.
     journal : Journal
     """
 
     store: Path
+    final: Path
     journal: Journal
 
     def resume(self) -> dict[str, Files]:
@@ -60,7 +61,7 @@ class Staging:
         StoreError
             If a file is not as written.
         """
-        seal(self.store, files)
+        seal(self.store, files, self.final)
         if files:
             self.journal.add(part, files)
 
@@ -93,7 +94,7 @@ def staging(root: Path, path: str, build_key: str) -> Iterator[Staging]:
             for stale in set(base.glob(f"{name}.*")) - {folder, *base.glob("*.lock"), *base.glob("*.holder.json")}:
                 shutil.rmtree(stale)
             (folder / _STORE).mkdir(parents=True, exist_ok=True)
-            yield Staging(folder / _STORE, Journal(folder / _JOURNAL))
+            yield Staging(folder / _STORE, root / path, Journal(folder / _JOURNAL))
             shutil.rmtree(folder, ignore_errors=True)
         except BaseException as error:
             if not (folder / _JOURNAL).exists():

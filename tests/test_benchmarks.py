@@ -27,3 +27,15 @@ def test_bench_raw(tmp_path):
         assert line in result.stdout
     builds = [line for line in result.stdout.splitlines() if line.startswith("| cubes.build |")]
     assert [line.endswith("| yes |") for line in builds] == [True, True]
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_build_does_not_grow_with_the_recording(tmp_path):
+    command = [sys.executable, BENCHMARKS / "bench_memory.py", "--seconds", "10", "60"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = [line.split(" | ") for line in result.stdout.splitlines() if " s | " in line and "MB" in line]
+    resident, private = ([int(row[i].removesuffix(" MB")) for row in rows] for i in (1, 2))
+    assert len(rows) == 2
+    assert max(resident) < 600
+    assert private[1] < private[0] + 25, "a chunk of 23 MB more: something is kept"

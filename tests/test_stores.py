@@ -256,6 +256,20 @@ def test_a_chunk_that_was_not_written_stops_the_publication(sample_source, tmp_p
     assert left_in(tmp_path) == []
 
 
+def test_a_chunk_that_is_not_on_disk_as_it_was_in_memory_stops_the_publication(sample_source, tmp_path, monkeypatch):
+    original = encode.write_chunks
+
+    def flip_one_bit(store, array, region, block):
+        written = original(store, array, region, block)
+        flip(store / next(iter(written)))
+        return written
+
+    monkeypatch.setattr(encode, "write_chunks", flip_one_bit)
+    with pytest.raises(StoreError, match=r"counts_20ms\.zarr: .*counts/c/\d+/\d+: crc32c .*nothing was published"):
+        cubes.build(cubes.plan(sample_source, PIDS[2:], ["counts_20ms"], root=tmp_path))
+    assert left_in(tmp_path) == []
+
+
 def test_a_source_that_changes_after_the_plan_is_noticed(tiny, tmp_path):
     plan = cubes.plan(cubes.source("folder", tiny.folder), [tiny.pid], ["counts_100ms"], root=tmp_path / "root")
     depths = np.load(tiny.sorting / "spikes.depths.npy")
