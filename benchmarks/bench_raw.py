@@ -14,7 +14,7 @@ speed hits all alike: trust the ratios, not the seconds. MB are those of the int
   not wait for the disk; we do both. It reads no LF: it finds no channel in an ``.lf.meta``.
 * Windows: at random places, the same for everybody, and nobody may remember a chunk of an earlier window (a new reader
   each, opened before the clock starts). All files are in the page cache. `spikeglx` gives float32 V and the stored cube
-  in uV float32 too; the others give int16.
+  in uV float32 too; the others give int16. `spikeglx` and `Cbin.read` use one core, the others what there is.
 """
 
 from __future__ import annotations
@@ -162,6 +162,13 @@ def window_cube(session: Session, root: str, chunks: Any, *, microvolts: bool = 
     return lambda a, b, c: ap.isel(time=slice(a, b), channel=slice(None) if c is None else c).values
 
 
+def window_in_place(session: Session) -> Window:
+    import xarray as xr
+
+    ap = xr.open_dataset(session.cbin("ap"), engine="cubes").ap
+    return lambda a, b, c: ap.isel(time=slice(a, b), channel=slice(None) if c is None else c).values
+
+
 def window_cbin(session: Session) -> Window:
     from loaders.cbin import Cbin
 
@@ -179,6 +186,7 @@ WINDOWS: dict[str, Callable[[Session], Window]] = {
     "stored cube, dask": lambda session: window_cube(session, "balanced", "native"),
     "stored cube, dask, to_uv": lambda session: window_cube(session, "balanced", "native", microvolts=True),
     "stored cube, dask, by-time layout": lambda session: window_cube(session, "by-time", "native"),
+    ".cbin in place, xarray": window_in_place,
     ".cbin in place, Cbin.read": window_cbin,
     "spikeglx.Reader": window_spikeglx,
 }
