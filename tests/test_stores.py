@@ -250,10 +250,13 @@ def test_a_chunk_that_was_not_written_stops_the_publication(sample_source, tmp_p
     def lose_one_chunk(folder):
         (folder / "counts/c/0/0").unlink()
 
-    monkeypatch.setattr("chunking.build._check", lose_one_chunk)
-    with pytest.raises(StoreError, match=r"counts/c/0/0: missing.*nothing was published"):
-        cubes.build(cubes.plan(sample_source, PIDS[2:], ["counts_20ms"], root=tmp_path))
-    assert left_in(tmp_path) == []
+    plan = cubes.plan(sample_source, PIDS[2:], ["counts_20ms"], root=tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("chunking.build._check", lose_one_chunk)
+        with pytest.raises(StoreError, match=r"counts/c/0/0: missing.*nothing was published"):
+            cubes.build(plan)
+    assert not (tmp_path / "insertions").exists()
+    assert verify_store(cubes.build(plan)[0]) == []
 
 
 def test_a_chunk_that_is_not_on_disk_as_it_was_in_memory_stops_the_publication(sample_source, tmp_path, monkeypatch):
