@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from hypothesis import settings
 # ONE and iblutil look for their settings below the home folder, ONE already while it is imported.
 _HOME = tempfile.mkdtemp(prefix="ibl-cubes-home-")
 os.environ["HOME"] = _HOME
+sys.path.insert(0, str(Path(__file__).parent / "servers"))  # modules that tests share
+
+from file_server import FileServer  # noqa: E402
 
 from loaders.sample import write_sample  # noqa: E402
 
@@ -52,6 +57,13 @@ def sample_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sample_root_with_voltage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ONE cache with the whole sample."""
     return write_sample(tmp_path_factory.mktemp("sample-voltage") / "one")
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., FileServer]]:
+    """``serve(folder)`` starts a server of its files that fails on demand; all end with the test."""
+    with ExitStack() as running:
+        yield lambda root, **options: running.enter_context(FileServer(root, **options).running())
 
 
 @pytest.fixture
