@@ -22,6 +22,9 @@ module                idea
 ``spikeglx_meta``     tags -> rate, channels, gains, probe
 ``geometry``          meta -> where the sites lie and when they are read
 ``byte_source``       exact ranges of bytes of a file
+``remote_file``       the same of a web server or a public S3 bucket
+``http_get``          one checked GET
+``retry``             patience with servers
 ``chunk_index``       the ``.ch`` header of mtscomp, by a strict schema
 ``mtscomp_chunk``     one compressed chunk -> samples, bounded and checked
 ``cbin``              a compressed recording, any samples of it
