@@ -58,6 +58,10 @@ def address_of(url: str) -> str:
     return f"https://{host}/{bucket}/{key}" if "." in bucket else f"https://{bucket}.{host}/{key}"
 
 
+class NoRanges(SourceUnavailable):
+    """A server, or a proxy before it, that gives the whole file whatever range is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a server gives, once its header is here.
@@ -125,8 +129,8 @@ def get(
     TransientError
         If there is no answer, or one that may be better the next time.
     NotFound, SourceUnavailable, CorruptData
-        If the file is not there (404), the server wants a login or gives another range than was asked for, or the file
-        is another version or shorter.
+        If the file is not there (404), the server wants a login or ignores ranges (NoRanges), or the file is another
+        version or shorter.
     """
     headers = {"Accept-Encoding": "identity"}
     ranged = start > 0 or stop is not None
@@ -177,7 +181,7 @@ def _answer(
     if not ranged:
         return Answer(0, n_bytes, n_bytes, current, name, response)
     if response.status != 206:
-        raise SourceUnavailable(
+        raise NoRanges(
             f"{name}: asked for bytes {start}:{stop or ''} of it, the server gives the whole file (status "
             f"{response.status}): it or a proxy ignores ranges; fetch the file as a whole instead"
         )

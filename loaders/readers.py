@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +13,33 @@ from numpy.typing import NDArray
 
 from loaders.errors import CorruptData, NotFound
 from loaders.records import DatasetRecord, SourceFile
+from loaders.verified import VerifiedSums
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def md5(path: Path) -> str:
-    """MD5 of a file as a hexadecimal string; computed once for a file that does not change."""
+    """MD5 of a file as a hexadecimal string; computed once for a file that does not change.
+
+    Once a process, and where the file lies in a cache that is managed (`loaders.verified`) once and for all.
+    """
     status = path.stat()
     return _md5(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
 def _md5(path: Path, size: int, mtime_ns: int) -> str:  # the plan and the build read the same files
+    sums = VerifiedSums.of(path)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        status = os.fstat(file.fileno())
+        if sums is not None and (known := sums.recall(path, status)):
+            return known
+        digest = hashlib.file_digest(file, "md5").hexdigest()
+        after = os.fstat(file.fileno())
+    if sums is not None and (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns):
+        sums.remember(path, status, digest)
+    return digest
 
 
 def check_file(record: DatasetRecord) -> SourceFile:
