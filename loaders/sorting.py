@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import CorruptData, CubesError
-from loaders.readers import check_file, read_npy, read_table
+from loaders.readers import check_file, hash_notes, read_npy, read_table
 from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Sites, Sorting, SourceFile, Strings
 from loaders.resolve import ResolvedSorting, resolve_sorting
 from loaders.validate import clean_channels, clean_spikes, clean_units
@@ -100,7 +100,7 @@ def _read(insertion: Insertion, resolved: ResolvedSorting) -> Sorting:
         units=units,
         channels=channels,
         sources=tuple(reader.sources),
-        notes=(*resolved.notes, *spike_notes, *unit_notes, *channel_notes),
+        notes=(*resolved.notes, *spike_notes, *unit_notes, *channel_notes, *hash_notes(reader.records)),
     )
 
 
@@ -109,9 +109,11 @@ class _FileReader:
 
     def __init__(self) -> None:
         self.sources: list[SourceFile] = []
+        self.records: list[DatasetRecord] = []
 
     def _path(self, record: DatasetRecord) -> Path:
         self.sources.append(check_file(record))
+        self.records.append(record)
         return record.path
 
     def arrays(

@@ -15,7 +15,7 @@ from loaders.errors import CorruptData, CubesError, NotFound
 from loaders.flat_binary import FlatBinary
 from loaders.geometry import Geometry, geometry_from_meta
 from loaders.raw_files import RawFiles, resolve_raw
-from loaders.readers import check_file, read_npy
+from loaders.readers import check_file, hash_notes, read_npy
 from loaders.recording import Recording
 from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Locations, SourceFile
 from loaders.regions import VOID_ID, locate
@@ -148,6 +148,7 @@ def _load(insertion: Insertion, files: RawFiles) -> Voltage:
     check_channels(meta, recording.n_channels, files.voltage.name)
     notes = [*meta.notes, *_length_note(meta, recording)]
     small = [record for record in (files.meta, files.ch, files.timestamps or files.sync) if record is not None]
+    notes += hash_notes([files.voltage, *small])
     return Voltage(
         insertion=insertion,
         band=files.band,

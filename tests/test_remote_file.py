@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from file_server import Fault, FileServer
 
+from loaders.cbin import Cbin
+from loaders.chunk_index import ChunkIndex
 from loaders.errors import BadArgument, CorruptData, NotFound, SourceUnavailable
 from loaders.http_get import PER_HOST, address_of
+from loaders.readers import md5
 from loaders.remote_file import RemoteFile
 from loaders.retry import Retry
 
@@ -283,3 +286,56 @@ def test_a_public_bucket_of_s3(tmp_path, monkeypatch):
         assert source.read(1000, 2000) == DATA[1000:2000]
         with pytest.raises(NotFound):
             RemoteFile.open(f"s3://{BUCKET}/data/other.cbin", retry=RETRY)
+
+
+@pytest.fixture
+def recording(tmp_path, serve):
+    """An mtscomp recording of four seconds on a server, and its samples."""
+    import mtscomp
+
+    samples = np.random.default_rng(1).integers(-50, 50, (4000, 8), dtype=np.int16)
+    samples.tofile(tmp_path / "a.bin")
+    paths = tmp_path / "a.bin", tmp_path / "a.cbin", tmp_path / "a.ch"
+    settings = {"check_after_compress": False, "quiet": True, "n_threads": 1}
+    mtscomp.compress(*paths, sample_rate=1000.0, n_channels=8, dtype="int16", **settings)
+    server = serve(tmp_path)
+    source = RemoteFile.open(server.url_of("a.cbin"), retry=RETRY)
+    server.log.clear()
+    return server, Cbin(source, ChunkIndex.parse(paths[2].read_bytes(), "a.ch", source.size)), samples.T
+
+
+def test_an_aligned_second_is_one_range(recording):
+    server, cbin, samples = recording
+    assert np.array_equal(cbin.read(1000, 2000), samples[:, 1000:2000])
+    first, last = cbin.index.offsets[1:3]
+    assert [r.range for r in server.log] == [f"bytes={first}-{last - 1}"]
+    assert np.array_equal(cbin.read(999, 2001), samples[:, 999:2001])
+    assert len(server.log) == 4
+
+
+def test_a_bit_turned_over_on_the_way_heals(recording):
+    server, cbin, samples = recording
+    server.faults = [Fault("flip")]
+    assert np.array_equal(cbin.read(1000, 2000), samples[:, 1000:2000])
+    assert len(server.log) == 2
+    server.faults = [Fault("flip")]
+    assert [start for start, _ in cbin.chunks(check=True)] == [0, 1000, 2000, 3000]
+    server.faults = [Fault("flip", times=9)]
+    with pytest.raises(CorruptData, match="chunk 1"):
+        cbin.read(1000, 2000)
+
+
+def test_the_notes_name_fetched_files_without_a_hash(tiny):
+    from loaders.folder import FolderCatalog
+    from loaders.sorting import load_sorting
+
+    class Fetched(FolderCatalog):
+        def datasets(self, insertion):
+            records = [replace(record, url="https://h.org/x") for record in super().datasets(insertion)]
+            return [r if r.name.startswith("spikes") else replace(r, md5=md5(r.path)) for r in records]
+
+    notes = load_sorting(Fetched(tiny.folder), tiny.pid).notes
+    (note,) = [note for note in notes if "no hash" in note]
+    assert "alf/probe00/pykilosort/spikes.times.npy" in note
+    assert "clusters.metrics" not in note
+    assert not [note for note in load_sorting(FolderCatalog(tiny.folder), tiny.pid).notes if "no hash" in note]
