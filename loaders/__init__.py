@@ -10,6 +10,10 @@ module                idea
 ``alf_paths``         the parts of ALF paths, and names that may be folders
 ``inputs``            all that one insertion has, loaded when it is first asked for
 
+``fetcher``           records with a url -> verified files in a cache
+``partial_file``      a file that is being fetched
+``verified``          md5 sums of such a cache, each computed once
+
 ``resolve``           file records -> one sorter, one revision, named files (pure)
 ``readers``           one file -> one checked array or table
 ``validate``          arrays -> `Spikes`, `Units`, `Channels`, with notes of all that was odd (pure)

@@ -39,3 +39,12 @@ def test_the_memory_of_a_build_does_not_grow_with_the_recording(tmp_path):
     assert len(rows) == 2
     assert max(resident) < 600
     assert private[1] < private[0] + 25, "a chunk of 23 MB more: something is kept"
+
+
+def test_bench_fetch(tmp_path):
+    few = ["--files", "5", "--kilobytes", "1", "--latency-ms", "1", "--rounds", "1"]
+    command = [sys.executable, BENCHMARKS / "bench_fetch.py", *few]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for line in ("5 files of 1 kB", "| fetch_files, 16 threads |", "| ONE, as it comes (4 threads) |"):
+        assert line in result.stdout
