@@ -135,10 +135,10 @@ class _Fetcher:
     def _continue(self, record: DatasetRecord, address: str, part: PartialFile) -> None:
         """One request for what is missing."""
         self._check_stop(record)
+        if part.size and not (record.md5 or part.version):
+            part.restart()  # nothing would tell what these bytes are of, or that the rest belongs to them
         if record.size is not None and part.size >= record.size:
             return  # whole, or too long: the comparison says it
-        if part.size and not (record.md5 or part.version):
-            part.restart()  # nothing would tell that the rest is of the same file
         start = part.size
         try:
             with get(address, record.url, self.retry, start=start, version=part.version) as answer:

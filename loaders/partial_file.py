@@ -22,7 +22,7 @@ class PartialFile:
     target : Path
     key : str
         What the file will be, such as its md5: bytes that another process left under the same key are kept and hashed.
-        If it is empty nothing tells what they are of, and they are thrown away.
+        If it is empty, nothing tells what they are of.
 
     Raises
     ------
@@ -41,13 +41,13 @@ class PartialFile:
         self.path = target.with_name(f".{target.name}.{key or 'unknown'}.part")
         with self._writing():
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a+b" if key else "w+b")
-        self.size, self.version = 0, ""
-        self._hash = hashlib.md5(usedforsecurity=False)
-        self._file.seek(0)
-        while block := self._file.read(BLOCK_BYTES):
-            self._hash.update(block)
-            self.size += len(block)
+            self._file = self.path.open("a+b")
+            self.size, self.version = 0, ""
+            self._hash = hashlib.md5(usedforsecurity=False)
+            self._file.seek(0)
+            while block := self._file.read(BLOCK_BYTES):
+                self._hash.update(block)
+                self.size += len(block)
 
     @property
     def md5(self) -> str:

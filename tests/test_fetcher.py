@@ -201,9 +201,11 @@ def test_a_part_of_another_process_is_only_used_if_the_md5_will_tell(remote):
         record.path.unlink()
 
 
-def test_a_part_that_is_wrong_or_too_long_is_thrown_away(remote):
+@pytest.mark.parametrize("knows", [None, sizeless, unhashed, unknown])
+def test_a_part_that_is_wrong_or_too_long_is_thrown_away(remote, knows):
     record = remote.add()
-    part = record.path.with_name(f".{record.name}.{record.md5}.part")
+    record = knows(record) if knows else record
+    part = record.path.with_name(f".{record.name}.{record.md5 or 'unknown'}.part")
     part.parent.mkdir(parents=True)
     for content in (b"x" * 1000, b"x" * (N_BYTES + 5), b"x" * N_BYTES):
         part.write_bytes(content)
