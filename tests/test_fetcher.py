@@ -485,5 +485,5 @@ def test_stopping_by_the_user_ends_soon(remote, monkeypatch):
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         remote.fetch(*records, progress=interrupt)
-    assert time.monotonic() - start < 2
-    assert threading.active_count() < 50
+    assert time.monotonic() - start < 5  # they would take 20
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch")]

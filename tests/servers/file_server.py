@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,6 +82,7 @@ class FileServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.stopping = threading.Event()
         self.most_at_once = 0
+        self.connections: set[socket.socket] = set()
         self._at_once = 0
         self._lock = threading.Lock()
         self._hashes: dict[tuple[Path, int, int], str] = {}
@@ -97,6 +98,9 @@ class FileServer(ThreadingHTTPServer):
             self.shutdown()
             self.server_close()
             thread.join()
+            for connection in list(self.connections):  # idle ones hold a thread each
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def url_of(self, path: str) -> str:
         """The http address of a file, given its path below the root."""
@@ -141,6 +145,15 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # the header and a small body leave together
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.connections.discard(self.connection)
+        with suppress(OSError):  # the client is gone
+            super().finish()
 
     def log_message(self, *args: object) -> None:
         """The log of the server is a list."""
