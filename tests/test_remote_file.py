@@ -15,8 +15,10 @@ from file_server import Fault, FileServer
 from loaders.cbin import Cbin
 from loaders.chunk_index import ChunkIndex
 from loaders.errors import BadArgument, CorruptData, NotFound, SourceUnavailable
+from loaders.fetcher import fetch_files
 from loaders.http_get import PER_HOST, address_of
 from loaders.readers import md5
+from loaders.records import DatasetRecord
 from loaders.remote_file import RemoteFile
 from loaders.retry import Retry
 
@@ -281,11 +283,15 @@ def test_a_public_bucket_of_s3(tmp_path, monkeypatch):
     path.write_bytes(DATA)
     with public_bucket(tmp_path) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        source = RemoteFile.open(f"s3://{BUCKET}/data/#2024-05-06#/a b.cbin", len(DATA), retry=RETRY)
+        url = f"s3://{BUCKET}/data/#2024-05-06#/a b.cbin"
+        source = RemoteFile.open(url, len(DATA), retry=RETRY)
         assert source.version.startswith('"')
         assert source.read(1000, 2000) == DATA[1000:2000]
         with pytest.raises(NotFound):
             RemoteFile.open(f"s3://{BUCKET}/data/other.cbin", retry=RETRY)
+        copy = tmp_path / "cache/a.cbin"
+        fetch_files([DatasetRecord("a.cbin", "", "", "a.cbin", copy, len(DATA), md5(path), url=url)], copy.parent)
+        assert copy.read_bytes() == DATA
 
 
 @pytest.fixture
