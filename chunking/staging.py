@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from chunking.journal import Journal
-from chunking.manifest import Files, compare_files, store_files
+from chunking.manifest import MANIFEST, Files, compare_files, store_files
 from chunking.publish import seal
 from loaders.errors import CubesError, StoreError
 
@@ -45,6 +45,7 @@ class Staging:
         """The parts that an earlier build finished and that are unchanged; everything else is removed."""
         kept = {part: files for part, files in self.journal.read().items() if self._unchanged(files)}
         keys = {key for files in kept.values() for key in files}
+        (self.store / MANIFEST).unlink(missing_ok=True)
         for key, path in store_files(self.store).items():
             if key not in keys:
                 path.unlink()
