@@ -78,6 +78,7 @@ def ours_write(data: Data) -> int:
     import cubes
     from chunking.bins import width_name
     from chunking.build import build_store
+    from chunking.executors import open_executor
     from chunking.products import parse_product
     from loaders.inputs import Inputs
 
@@ -87,8 +88,8 @@ def ours_write(data: Data) -> int:
         plan = cubes.plan(source, [pid], [name], root=root)
         inputs = Inputs(source, pid)
         inputs.sorting  # noqa: B018  loaded before the clock starts
-        with timed():
-            build_store(Path(root), plan.stores[0], parse_product(name), inputs, 2, lambda _: None)
+        with open_executor("threads", 2) as execute, timed():
+            build_store(Path(root), plan.stores[0], parse_product(name), inputs, execute, lambda _: None)
         return size_of(Path(root))
 
 
