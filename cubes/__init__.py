@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         SourceUnavailable,
         StoreError,
     )
+    from loaders.releases import release, releases
 
 _HOME = {
     "Plan": "chunking.plan",
@@ -51,6 +52,8 @@ _HOME = {
     "open": "cubes.opening",
     "plan": "cubes.building",
     "plot_voltage": "cubes.voltage_figure",
+    "release": "loaders.releases",
+    "releases": "loaders.releases",
     "select": "cubes.selecting",
     "source": "cubes.sources",
     "to_uv": "cubes.microvolts",
@@ -81,6 +84,8 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "verify",
     "gc",
     "write_sample",
+    "releases",
+    "release",
     "Plan",
     "CubesError",
     "BadArgument",

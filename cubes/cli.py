@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
+from cubes import cli_tables
 from loaders.errors import BadArgument, CubesError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
 )
+app.command(cli_tables.releases)
 Json = Annotated[bool, Parameter(negative="")]
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from cubes.ragged import compact
 from loaders.errors import BadArgument
-from loaders.regions import region_ids
+from loaders.region_tree import region_ids
 
 
 def select(

@@ -18,6 +18,7 @@ module                idea
 ``readers``           one file -> one checked array or table
 ``validate``          arrays -> `Spikes`, `Units`, `Channels`, with notes of all that was odd (pure)
 ``regions``           atlas ids and coordinates -> region acronyms and Allen CCF
+``region_tree``       which structures lie in a region, at every mapping
 ``sorting``           the thin sum of the above: a pid -> one `Sorting`
 
 ``raw_files``         file records -> the raw files of one band of one probe (pure)
@@ -38,6 +39,8 @@ module                idea
 ``clock``             samples <-> session seconds, between knots
 ``sync_lines``        sync channels -> edges of digital lines
 ``voltage``           the thin sum of the above: a pid and a band -> one `Voltage`
+
+``releases``          lists of released insertions, which the package carries
 
 ``sample``            a small, format-true sample data set with known truth
 ====================  =======================================================================

@@ -7,14 +7,12 @@ label after it; here the length never changes.
 
 from __future__ import annotations
 
-import difflib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.errors import NotFound
 from loaders.records import Floats, Locations, Strings
 
 if TYPE_CHECKING:
@@ -86,38 +84,3 @@ def locate(x: Floats, y: Floats, z: Floats, atlas_id: NDArray[np.integer[Any]]) 
     allen, beryl, cosmos, swanson = (acronyms(atlas_id, level) for level in LEVELS)
     ids = np.asarray(atlas_id, dtype=np.int64)
     return Locations(x, y, z, ccf_ap, ccf_dv, ccf_ml, ids, allen, beryl, cosmos, swanson, hemisphere)
-
-
-def region_ids(acronym: str) -> frozenset[int]:
-    """Structure ids of a region and of everything in it, by the Allen hierarchy.
-
-    Parameters
-    ----------
-    acronym : str
-        Acronym as in the Allen atlas; upper and lower case are told apart only where that matters.
-
-    Raises
-    ------
-    NotFound
-        If the atlas has no such region; the message suggests similar ones.
-
-    Examples
-    --------
-    >>> sorted(region_ids("LGd"))
-    [170, 496345664, 496345668, 496345672]
-    """
-    regions = brain_regions()
-    right = regions.id >= 0  # the table has every structure twice, the left one with a negative id
-    known = {str(name): int(number) for name, number in zip(regions.acronym[right], regions.id[right], strict=True)}
-    root = known.get(acronym)
-    if root is None:
-        same = [name for name in known if name.lower() == acronym.lower()]
-        if len(same) != 1:
-            similar = same or difflib.get_close_matches(acronym, known, n=4) or ["no similar one"]
-            raise NotFound(f"region {acronym!r}: not an acronym of the Allen atlas; did you mean {', '.join(similar)}?")
-        root = known[same[0]]
-    parent = dict(zip(regions.id[right].tolist(), regions.parent[right].tolist(), strict=True))
-    inside = {root}
-    while more := {child for child, above in parent.items() if above in inside} - inside:
-        inside |= more
-    return frozenset(inside)

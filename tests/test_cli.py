@@ -20,7 +20,7 @@ def cubes_command(*arguments):
     return [sys.executable, "-m", "cubes", *map(str, arguments)]
 
 
-@pytest.mark.parametrize("command", ["", "demo", "sample", "plan", "build", "ls", "info", "verify"])
+@pytest.mark.parametrize("command", ["", "demo", "sample", "plan", "build", "ls", "info", "verify", "releases"])
 def test_every_command_explains_itself(command, capsys):
     assert run([*command.split(), "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())

@@ -7,8 +7,9 @@ import pytest
 from iblatlas.atlas import AllenAtlas
 from iblatlas.regions import BrainRegions
 
-from loaders.errors import NotFound
-from loaders.regions import LEVELS, acronyms, region_ids, region_rows, xyz_to_ccf
+from loaders.errors import BadArgument, NotFound
+from loaders.region_tree import region_ids
+from loaders.regions import LEVELS, acronyms, region_rows, xyz_to_ccf
 
 
 @cache
@@ -43,13 +44,56 @@ def test_ccf_equals_the_atlas():
     assert [float(v[0]) for v in xyz_to_ccf(*np.zeros((3, 1)))] == [5400, 332, 5739]
 
 
-def test_a_region_includes_what_is_in_it():
+def walk(acronym, mapping):
+    """Brute force: for every structure take its name at the level, and walk upwards until the top."""
+    table = reference()
+    row_of = {int(number): row for row, number in enumerate(table.id)}
+    found = set()
+    for row in np.flatnonzero(table.id >= 0):
+        at = int(table.mappings[mapping][row])
+        while True:
+            if table.acronym[at] == acronym:
+                found.add(int(table.id[row]))
+            if np.isnan(table.parent[at]):
+                break
+            at = row_of[int(table.parent[at])]
+    return found
+
+
+@pytest.mark.parametrize("mapping", LEVELS)
+@pytest.mark.parametrize(
+    "acronym", ["root", "CH", "TH", "LGd", "VISp", "HPF", "CA1", "Isocortex", "fiber tracts", "void"]
+)
+def test_a_region_equals_a_walk_of_the_hierarchy(acronym, mapping):
+    if expected := walk(acronym, mapping):
+        assert region_ids(acronym, mapping) == expected
+    else:
+        with pytest.raises(NotFound, match=f"the mapping {mapping} does not have it, but calls it"):
+            region_ids(acronym, mapping)
+
+
+def test_every_region_equals_the_descendants_of_iblatlas():
+    table = reference()
+    for acronym in np.unique(table.acronym[table.id > 0])[::25]:
+        expected = table.descendants(table.acronym2id(acronym))["id"]
+        assert region_ids(str(acronym)) == {int(number) for number in expected if number > 0}, acronym
+
+
+def test_a_region_in_the_wrong_case_is_found():
+    assert region_ids("LGD") == region_ids("LGd") == region_ids("lgd")
     assert region_ids("TH") > region_ids("LGd") > region_ids("LGd-sh")
-    expected = {int(i) for i in reference().descendants(reference().acronym2id("TH"))["id"] if i > 0}
-    assert region_ids("TH") == expected
+    assert region_ids("TH", "cosmos") == region_ids("TH", "Cosmos")
+    assert region_ids("CM") != region_ids("cm")  # two structures that differ in case alone
+    with pytest.raises(NotFound, match=r"region 'Cm': .*did you mean CM, cm"):
+        region_ids("Cm")
 
 
-def test_a_region_in_the_wrong_case_is_found_and_a_typo_gets_a_hint():
-    assert region_ids("LGD") == region_ids("LGd")
+def test_what_is_no_region_gets_a_hint():
     with pytest.raises(NotFound, match=r"region 'VISpp': .*did you mean .*VISp"):
         region_ids("VISpp")
+    with pytest.raises(NotFound, match=r"region 'thalamus': .*did you mean TH\?"):
+        region_ids("thalamus")
+    with pytest.raises(NotFound, match=r"region 'LGd': the mapping Cosmos does not have it, but calls it TH"):
+        region_ids("LGd", "Cosmos")
+    with pytest.raises(BadArgument, match="mapping: expected one of Allen, Beryl, Cosmos, Swanson, got 'Paxinos'"):
+        region_ids("TH", "Paxinos")
