@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from cubes.index import attach_clock
     from cubes.microvolts import to_uv
     from cubes.opening import open
+    from cubes.presence_table import presence
     from cubes.selecting import select
     from cubes.sources import source, write_sample
     from cubes.stores import gc, info, ls, verify
+    from cubes.tables import catalog
     from cubes.voltage_figure import plot_voltage
     from loaders.errors import (
         BadArgument,
@@ -46,12 +48,14 @@ _HOME = {
     "attach_clock": "cubes.index",
     "bin": "cubes.binning",
     "build": "cubes.building",
+    "catalog": "cubes.tables",
     "gc": "cubes.stores",
     "info": "cubes.stores",
     "ls": "cubes.stores",
     "open": "cubes.opening",
     "plan": "cubes.building",
     "plot_voltage": "cubes.voltage_figure",
+    "presence": "cubes.presence_table",
     "release": "loaders.releases",
     "releases": "loaders.releases",
     "select": "cubes.selecting",
@@ -84,6 +88,8 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "verify",
     "gc",
     "write_sample",
+    "catalog",
+    "presence",
     "releases",
     "release",
     "Plan",

@@ -27,7 +27,8 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
 )
-app.command(cli_tables.releases)
+for _command in (cli_tables.releases, cli_tables.catalog, cli_tables.find, cli_tables.presence):
+    app.command(_command)
 Json = Annotated[bool, Parameter(negative="")]
 
 

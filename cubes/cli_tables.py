@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+from loaders.errors import BadArgument, CorruptData
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +32,165 @@ def releases(name: str | None = None, /, *, json: Json = False) -> None:
     from loaders.releases import releases as all_releases
 
     print_table(all_releases() if name is None else release(name), json)
+
+
+def catalog(
+    folder: Path,
+    *,
+    source: Path | None = None,
+    release: str | None = None,
+    alyx: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative="")] = (),
+    sessions: Path | None = None,
+    clusters: Path | None = None,
+    channels: Path | None = None,
+    sorter: str | None = None,
+    revision: str | None = None,
+    units: bool = True,
+) -> None:
+    """Fill the tables of what exists, from any of these; what was there before stays.
+
+    Parameters
+    ----------
+    folder
+        Folder of the stores; the tables go into its subfolder catalog.
+    source
+        A ONE cache folder, or one ALF session folder.
+    release
+        A release, such as 2023_12_bwm_release.
+    alyx
+        JSON files with answers of the database: insertions, sessions or datasets.
+    sessions
+        Table of sessions of a ONE cache.
+    clusters
+        Table of units of many insertions, such as clusters.pqt of the public bucket.
+    channels
+        Table of sites of many insertions, such as channels.pqt of the public bucket.
+    sorter
+        Spike sorter of the units.
+    revision
+        Revision of the sorting of the units.
+    units
+        Also read the units and sites of the source.
+    """
+    from cubes.tables import catalog as open_catalog
+
+    tables = open_catalog(folder)
+    notes = [] if release is None else tables.add_release(release)
+    notes += [] if sessions is None else tables.add_sessions(sessions)
+    for path in alyx:
+        notes += tables.add_alyx(_read_json(path))
+    notes += [] if source is None else tables.add_source(source, units=units, sorter=sorter, revision=revision)
+    notes += [] if clusters is None else tables.add_units(clusters, sorter=sorter, revision=revision)
+    notes += [] if channels is None else tables.add_channels(channels)
+    for note in notes:
+        print(note, file=sys.stderr)
+    print(tables)
+
+
+def find(
+    *,
+    catalog: Path,
+    region: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    mapping: str = "Allen",
+    min_good_units: int | None = None,
+    release: str | None = None,
+    lab: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    subject: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    date: str | None = None,
+    query: str | None = None,
+    table: Json = False,
+    json: Json = False,
+) -> None:
+    """Print the pids of the insertions that fit, one a line: cubes build $(cubes find ...) ...
+
+    What every filter hid is told on standard error.
+
+    Parameters
+    ----------
+    catalog
+        Folder of the stores, or its subfolder catalog.
+    region
+        Acronyms of the Allen atlas, such as TH or LGd; what lies within counts.
+    mapping
+        Allen, Beryl, Cosmos or Swanson: the level at which places are named.
+    min_good_units
+        At least so many good units, in the region if there is one.
+    release
+        Only those of a release.
+    lab
+        Names of labs.
+    subject
+        Names of animals.
+    date
+        First and last day, as 2021-01-01:2021-12-31; either may be left out.
+    query
+        An expression over the columns, such as "model == '3B2' and n_units > 500".
+    table
+        Print all columns.
+    json
+        Print JSON.
+    """
+    from cubes.tables import catalog as open_catalog
+    from loaders.table_filters import hidden_lines
+
+    found = open_catalog(catalog).insertions(
+        region=region or None,
+        mapping=mapping,
+        min_good_units=min_good_units,
+        release=release,
+        lab=lab or None,
+        subject=subject or None,
+        date=_dates(date),
+        query=query,
+    )
+    for line in hidden_lines(found):
+        print(line, file=sys.stderr)
+    if table or json:
+        print_table(found.drop(columns=[] if json else ["xyz_picks", "comment", "serial"]), json)
+    else:
+        print(*found["pid"], sep="\n", end="\n" if len(found) else "")
+
+
+def presence(source: Path, *pids: str, json: Json = False) -> None:
+    """Tell which data of every insertion are complete, which are not, and why.
+
+    Parameters
+    ----------
+    source
+        A ONE cache folder, an ALF session folder, or a folder with the tables of a catalog.
+    pids
+        Only these insertions.
+    json
+        Print JSON.
+    """
+    from cubes.presence_table import presence as presence_of
+    from cubes.sources import is_source
+    from cubes.sources import source as open_source
+    from cubes.tables import catalog as open_catalog
+
+    opened = open_source("auto", source) if is_source(source) else open_catalog(source)
+    found = presence_of(opened, pids or None)
+    words = dict(zip(found["state"].attrs["flag_values"], found["state"].attrs["flag_meanings"].split(), strict=True))
+    rows = found.to_dataframe().reset_index()
+    rows["state"] = rows["state"].map(words)
+    print_table(rows[["pid", "item", "state", "detail", "reason", "local"]], json)
+
+
+def _dates(text: str | None) -> tuple[str | None, str | None] | None:
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    days = [first or None, last or None if colon else first]
+    if not all(day is None or re.fullmatch(r"\d{4}-\d\d-\d\d", day) for day in days):
+        raise BadArgument(f"date: expected FIRST:LAST, such as 2021-01-01:2021-12-31, got {text!r}")
+    return days[0], days[1]
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise CorruptData(f"{path}: not JSON ({error}); record it again") from error
 
 
 def print_table(table: pd.DataFrame, as_json: bool) -> None:

@@ -109,6 +109,15 @@ def band_of(name: str) -> str:
     return match["band"]
 
 
+def raw_parts(records: Iterable[DatasetRecord], probe: str) -> dict[str, list[DatasetRecord]]:
+    """All raw files of a probe by what they are: ``ap.cbin``, ``lf.meta``, ``timestamps`` ...; none is chosen."""
+    parts: dict[str, list[DatasetRecord]] = {}
+    for record in records:
+        if file := _raw_file(record, probe):
+            parts.setdefault(f"{file.band}.{file.kind}".lstrip("."), []).append(record)
+    return parts
+
+
 def _raw_file(record: DatasetRecord, probe: str) -> _File | None:
     match = _NAME.fullmatch(record.name) if record.collection == f"raw_ephys_data/{probe}" else None
     if match is None:

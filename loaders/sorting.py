@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loaders.errors import CorruptData, CubesError
 from loaders.readers import check_file, hash_notes, read_npy, read_table
-from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Sites, Sorting, SourceFile, Strings
+from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Sites, Sorting, SourceFile, Strings, Units
 from loaders.resolve import ResolvedSorting, resolve_sorting
 from loaders.validate import clean_channels, clean_spikes, clean_units
 
@@ -72,6 +72,25 @@ def load_sites(catalog: Catalog, pid: str, *, sorter: str | None = None, revisio
     except CubesError as error:
         raise type(error)(f"pid {pid}: {error}") from error
     return Sites(resolved.sorter, resolved.revision, resolved.collection, channels, tuple(reader.sources))
+
+
+def load_units(
+    catalog: Catalog, pid: str, *, sorter: str | None = None, revision: str | None = None
+) -> tuple[Sites, Units]:
+    """Load the recording sites and the units of one spike sorting, with their metrics: no file of spikes is read.
+
+    Parameters and errors are those of `load_sorting`.
+    """
+    insertion = catalog.insertion(pid)
+    try:
+        resolved = resolve_sorting(catalog.datasets(insertion), insertion.probe, sorter, revision)
+        reader = _FileReader()
+        clusters = reader.arrays(resolved.files, "clusters", _CLUSTERS)
+        channels, _ = _channels(reader, resolved, clusters)
+        units, _ = clean_units(clusters, reader.uuids(resolved.files), reader.metrics(resolved.files), len(channels))
+    except CubesError as error:
+        raise type(error)(f"pid {pid}: {error}") from error
+    return Sites(resolved.sorter, resolved.revision, resolved.collection, channels, tuple(reader.sources)), units
 
 
 def _channels(
