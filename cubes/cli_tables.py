@@ -173,7 +173,7 @@ def presence(source: Path, *pids: str, json: Json = False) -> None:
     words = dict(zip(found["state"].attrs["flag_values"], found["state"].attrs["flag_meanings"].split(), strict=True))
     rows = found.to_dataframe().reset_index()
     rows["state"] = rows["state"].map(words)
-    print_table(rows[["pid", "item", "state", "detail", "reason", "local"]], json)
+    print_table(rows[["pid", "dataset", "state", "detail", "reason", "local"]], json)
 
 
 def _dates(text: str | None) -> tuple[str | None, str | None] | None:

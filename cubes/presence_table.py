@@ -41,9 +41,9 @@ def presence(
     Returns
     -------
     Dataset
-        ``state(insertion, item)`` int8 with ``flag_values`` and ``flag_meanings``: 2 complete, 1 error (the raw data
+        ``state(insertion, dataset)`` int8 with ``flag_values`` and ``flag_meanings``: 2 complete, 1 error (the raw data
         are there and what is made from them is not), 0 missing, -1 unknown (the tables of a catalog do not have all
-        files of the session); ``reason`` and ``detail`` in words; and ``local``: 1 if all files of the item are on
+        files of the session); ``reason`` and ``detail`` in words; and ``local``: 1 if all of its files are on
         this machine, 0 if not, -1 if that is not known.
 
     Raises
@@ -55,7 +55,7 @@ def presence(
     --------
     >>> import cubes
     >>> table = cubes.presence(cubes.source("one", "sample"))
-    >>> table.state.sel(item="sorting").values.tolist(), table.state.attrs["flag_meanings"]
+    >>> table.state.sel(dataset="sorting").values.tolist(), table.state.attrs["flag_meanings"]
     ([2, 2, 2], 'unknown missing error complete')
     """
     return _dataset(
@@ -137,7 +137,7 @@ def _dataset(rows: Sequence[Row]) -> xr.Dataset:
     table = [[(found.get(name) or _absent(name, whole), local) for name in items] for _, found, local, whole in rows]
 
     def grid(values: Iterable[list[Any]], dtype: Any) -> Any:
-        return ("insertion", "item"), np.array(list(values), dtype=dtype).reshape(len(rows), len(items))
+        return ("insertion", "dataset"), np.array(list(values), dtype=dtype).reshape(len(rows), len(items))
 
     here = {True: 1, False: 0, None: -1}
     flags = {"flag_values": np.array(list(STATES.values()), dtype=np.int8), "flag_meanings": " ".join(STATES)}
@@ -148,7 +148,7 @@ def _dataset(rows: Sequence[Row]) -> xr.Dataset:
             "detail": grid([[p.detail for p, _ in row] for row in table], object),
             "local": grid([[here[p.is_local(local)] for p, local in row] for row in table], np.int8),
         },
-        coords={"item": np.array(items, dtype=object)}
+        coords={"dataset": np.array(items, dtype=object)}
         | {name: ("insertion", np.array([getattr(i, name) for i, *_ in rows], dtype=object)) for name in _LABELS},
     )
     dataset["state"].attrs = {"long_name": "whether the data are there", **flags}

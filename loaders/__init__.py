@@ -41,6 +41,13 @@ module                idea
 ``voltage``           the thin sum of the above: a pid and a band -> one `Voltage`
 
 ``releases``          lists of released insertions, which the package carries
+``table_schema``      what the tables of a catalog are: columns, types, units
+``table_files``       those tables on disk, and how new rows go in with the old
+``table_rows``        their rows from records and sortings
+``alyx_rows``         their rows from recorded answers of the database
+``aggregate_rows``    their rows from tables of units and channels of a whole release
+``table_filters``     keeping rows, and saying what was hidden and why
+``presence``          which data of an insertion are there (pure)
 
 ``sample``            a small, format-true sample data set with known truth
 ====================  =======================================================================

@@ -20,7 +20,10 @@ def cubes_command(*arguments):
     return [sys.executable, "-m", "cubes", *map(str, arguments)]
 
 
-@pytest.mark.parametrize("command", ["", "demo", "sample", "plan", "build", "ls", "info", "verify", "releases"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "demo", "sample", "plan", "build", "ls", "info", "verify", "releases", "catalog", "find", "presence"],
+)
 def test_every_command_explains_itself(command, capsys):
     assert run([*command.split(), "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())

@@ -51,7 +51,7 @@ def test_the_commands_of_the_readme(here, capsys):
     shutil.rmtree(here / "sample")
     text = (REPOSITORY / "README.md").read_text()
     lines = re.findall(r"^(cubes .*?) *(?:#.*)?$", text, re.MULTILINE)
-    assert len(lines) == 6
+    assert len(lines) == 10
     for line in lines:
         assert run([*line.split()[1:], *(["--no-voltage"] if " sample sample" in line else [])]) == 0, line
 
