@@ -43,7 +43,8 @@ def read(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pd
             raise CorruptData(
                 f"{path}: has not the columns of the table {table.name}; remove it and add its rows again"
             )
-        rows: pd.DataFrame = pq.read_table(path, columns=names).to_pandas()
+        types = {pa.string(): pd.StringDtype("pyarrow"), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+        rows: pd.DataFrame = pq.read_table(path, columns=names).to_pandas(types_mapper=types.get, ignore_metadata=True)
     except (pa.ArrowException, OSError) as error:
         raise CorruptData(f"{path}: not a readable parquet table ({error}); remove it, add its rows again") from error
     return rows.astype({name: table.dtypes[name] for name in names})

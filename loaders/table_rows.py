@@ -12,7 +12,7 @@ from loaders.errors import CorruptData, InconsistentData, NotFound
 from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Locations, Units
 from loaders.releases import release
 from loaders.sorting import load_units
-from loaders.table_schema import CHANNELS, DATASETS, INSERTIONS, METRIC_UNITS, SESSIONS, UNITS, Table
+from loaders.table_schema import CHANNELS, DATASETS, INSERTIONS, METRIC_UNITS, SESSIONS, UNITS, Table, conform
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,15 +59,21 @@ def rows_of_catalog(
     insertions = catalog.insertions() if pids is None else [catalog.insertion(pid) for pid in pids]
     datasets = {session_id(insertion): catalog.datasets(insertion) for insertion in insertions}
     parts = [*_identities(insertions), _files(datasets)]
-    notes = []
-    for insertion in insertions if units else []:
+    if not units:
+        return Rows(tuple(parts))
+    found, notes = [], []
+    for insertion in insertions:
         try:
-            sites, found = load_units(catalog, insertion.pid, sorter=sorter, revision=revision)
+            sites, of_probe = load_units(catalog, insertion.pid, sorter=sorter, revision=revision)
         except (NotFound, CorruptData, InconsistentData) as error:
             notes.append(f"no units: {error}")
             continue
-        parts.append(Part(UNITS, _units(insertion.pid, found, sites.channels, sites.sorter, sites.revision), ("pid",)))
-        parts.append(Part(CHANNELS, _channels(insertion.pid, sites.channels), ("pid",)))
+        rows = _units(insertion.pid, of_probe, sites.channels, sites.sorter, sites.revision)
+        found.append((rows, _channels(insertion.pid, sites.channels)))
+    if found:
+        parts += [
+            _together(table, rows) for table, rows in zip((UNITS, CHANNELS), zip(*found, strict=True), strict=True)
+        ]
     return Rows(tuple(parts), tuple(notes))
 
 
@@ -85,6 +91,13 @@ def rows_of_sessions(table: pd.DataFrame) -> Rows:
     if sessions["date"].dtype == object:
         sessions["date"] = sessions["date"].astype(str)
     return Rows((Part(SESSIONS, sessions, ("eid",)),))
+
+
+def _together(table: Table, rows: Iterable[pd.DataFrame]) -> Part:
+    """Rows of many insertions as one part: a table on disk is written once."""
+    import pandas as pd
+
+    return Part(table, pd.concat([conform(of_one, table) for of_one in rows], ignore_index=True), ("pid",))
 
 
 def session_id(insertion: Insertion) -> str:

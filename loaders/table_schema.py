@@ -207,6 +207,9 @@ def conform(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
 
 def _cast(values: Any, dtype: str) -> pd.Series:
     """The values as a type; numbers go through the nullable type, which knows both NaN and NA."""
+    if values.dtype == dtype:
+        cast: pd.Series = values
+        return cast
     between = {TEXT: "string", REAL: "Float64"}.get(dtype, dtype)
-    cast: pd.Series = values.astype(between).astype(dtype)
+    cast = values.astype(between).astype(dtype)
     return cast
