@@ -1,7 +1,7 @@
 """Rows of the tables of a catalog from the tables of units and channels of a whole release.
 
 The public bucket has them as ``aggregates/<tag>/clusters.pqt`` and ``channels.pqt``; papers publish others like them.
-A row is named by the first two levels of the index, or by columns.
+A row is named by levels of the index, or by columns.
 """
 
 from __future__ import annotations
@@ -65,18 +65,19 @@ def _rows(rows: pd.DataFrame, kind: Table, table: pd.DataFrame) -> Rows:
 
 
 def _named(table: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The rows with their names as columns, ``pid`` and that of the kind."""
+    """The rows with their names as columns, ``pid`` and that of the kind; two nameless levels are these."""
     ours, *theirs = _KEYS[kind]
-    if table.index.nlevels == 2:
-        named = table.drop(columns=["pid", ours], errors="ignore")
-        return named.rename_axis(index=["pid", ours]).reset_index()
-    found = next((name for name in (*theirs, ours) if name in table), None)
-    if "pid" not in table or found is None:
+    if table.index.nlevels == 2 and not any(table.index.names):
+        table = table.rename_axis(index=["pid", ours])
+    levels = [name for name in table.index.names if name is not None]
+    rows = table.drop(columns=levels, errors="ignore").reset_index() if levels else table.reset_index(drop=True)
+    found = next((name for name in (*theirs, ours) if name in rows), None)
+    if "pid" not in rows or found is None:
         raise InconsistentData(
-            f"table of {kind}: expected an index of two levels or the columns pid and {theirs[0]}, got the columns "
-            f"{', '.join(map(str, table.columns))}"
+            f"table of {kind}: expected pid and {theirs[0]} as levels of the index or as columns, got "
+            f"{', '.join(map(str, rows.columns))}"
         )
-    return table.rename(columns={found: ours}).reset_index(drop=True)
+    return rows.drop(columns=ours, errors="ignore").rename(columns={found: ours}) if found != ours else rows
 
 
 def _places(rows: pd.DataFrame, kind: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import xarray as xr
 
 import cubes
 from loaders.errors import BadArgument, InconsistentData, NotFound, StoreError
-from loaders.regions import region_ids
+from loaders.region_tree import region_ids
 from loaders.sample import SAMPLE
 
 PIDS = [probe.pid for probe in SAMPLE]

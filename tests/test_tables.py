@@ -265,6 +265,17 @@ def units(pid=PID, n=3, **columns):
     return pd.DataFrame({**rows, **columns})
 
 
+@pytest.mark.parametrize(
+    "levels", [["pid", "cluster_id"], ["eid", "pid", "cluster_id"], ["eid", "pid"], ["cluster_id"]]
+)
+def test_rows_are_named_by_levels_or_columns_of_any_order(tmp_path, levels):
+    plain, indexed = cubes.catalog(tmp_path / "plain"), cubes.catalog(tmp_path / "indexed")
+    table = units().assign(eid=EID)
+    plain.add_units(table)
+    indexed.add_units(table.set_index(levels))
+    pd.testing.assert_frame_equal(plain.units(), indexed.units())
+
+
 def test_units_of_one_insertion_are_replaced_together(tmp_path):
     catalog = cubes.catalog(tmp_path)
     catalog.add_units(units(), sorter="old", revision="")
@@ -318,10 +329,11 @@ def test_tables_that_contradict_themselves_are_refused(tmp_path, change, message
 
 
 def test_a_table_without_names_of_rows_is_refused(tmp_path):
-    with pytest.raises(
-        cubes.InconsistentData, match="expected an index of two levels or the columns pid and cluster_id"
-    ):
+    with pytest.raises(cubes.InconsistentData, match="expected pid and cluster_id as levels of the index or as"):
         cubes.catalog(tmp_path).add_units(units().drop(columns="pid"))
+    swapped = units().assign(eid=EID).set_index(["eid", "pid"])
+    with pytest.raises(cubes.InconsistentData, match="got eid, pid, atlas_id, label"):
+        cubes.catalog(tmp_path).add_units(swapped.drop(columns="cluster_id"))
     assert cubes.catalog(tmp_path).add_units(units(colour="red")) == [
         "units: columns that the table does not keep: colour"
     ]
