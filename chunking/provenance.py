@@ -12,6 +12,8 @@ from typing import Any
 from chunking.schema import CONVENTIONS, SCHEMA_VERSION
 from loaders.records import Insertion, SourceFile
 
+_VOLTAGE = (".cbin", ".bin")
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -36,7 +38,8 @@ class Origin:
 def attributes(origin: Origin, product: str, title: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes of a store: identity, what was noticed, and every source file by path, size and hash.
 
-    The same inputs give the same attributes whenever they are built: times and dataset ids are in the manifest only.
+    The same inputs give the same attributes whenever they are built, and wherever they came from: times, dataset ids
+    and what only some catalogs know are in the manifest only.
     """
     insertion = origin.insertion
     return {
@@ -50,8 +53,7 @@ def attributes(origin: Origin, product: str, title: str, parameters: Mapping[str
         "subject": insertion.subject,
         "date": insertion.date,
         "number": insertion.number,
-        "probe_model": insertion.model,
-        "comment": insertion.comment,
+        **({"comment": insertion.comment} if insertion.comment else {}),
         **origin.facts,
         "notes": "\n".join(origin.notes),
         "parameters": to_json(parameters),
@@ -64,7 +66,7 @@ def attributes(origin: Origin, product: str, title: str, parameters: Mapping[str
 def build_key(origin: Origin, product: str, parameters: Mapping[str, Any]) -> str:
     """Hash of all that determines the bytes of a product: sources, parameters, schema and version."""
     inputs = {
-        "insertion": asdict(origin.insertion),
+        "insertion": {name: value for name, value in asdict(origin.insertion).items() if name != "model"},
         "sources": _sources(origin),
         "product": product,
         "parameters": parameters,
@@ -85,9 +87,11 @@ def to_json(value: object) -> str:
 
 
 def _sources(origin: Origin) -> list[dict[str, Any]]:
-    files = sorted(origin.sources, key=lambda file: file.rel_path)
-    return [
-        {"path": file.rel_path, "revision": file.revision, "bytes": file.size, "md5": file.md5}
-        | ({"sha1": file.sha1} if file.sha1 else {})
-        for file in files
-    ]
+    return [_source(file) for file in sorted(origin.sources, key=lambda file: file.rel_path)]
+
+
+def _source(file: SourceFile) -> dict[str, Any]:
+    """A file by its path, size and hash. That of voltage is in its own header; its md5 only some catalogs know."""
+    hashes = {"sha1": file.sha1} if file.rel_path.endswith(_VOLTAGE) else {"md5": file.md5}
+    known = {name: value for name, value in hashes.items() if value}
+    return {"path": file.rel_path, "revision": file.revision, "bytes": file.size} | known

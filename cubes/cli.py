@@ -336,9 +336,13 @@ def _describe(facts: dict[str, Any]) -> str:
     lines += [
         "",
         "Sources",
-        *(f"  {file['path']}  {human_bytes(file['bytes'])}  md5 {file['md5']}" for file in sources),
+        *(f"  {file['path']}  {human_bytes(file['bytes'])}  {_hash(file)}" for file in sources),
     ]
     return "\n".join(lines)
+
+
+def _hash(file: dict[str, Any]) -> str:
+    return next((f"{name} {file[name]}" for name in ("md5", "sha1") if name in file), "no hash known")
 
 
 def _describe_variable(name: str, variable: dict[str, Any]) -> str:

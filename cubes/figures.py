@@ -235,7 +235,7 @@ def _draw_rate(ax: Axes, population: xr.Dataset, window: Window) -> None:
 def _write_title(figure: Figure, has: Mapping[str, Any]) -> None:
     numbers = f"{has['all']} units with spikes ({has['good']} good), {has['n_spikes']:,} spikes"
     text = "   ·   ".join([numbers, f"{has['sorter']} {has['revision']}".rstrip(), f"pid {has['pid']}"])
-    title = f"{has['subject']}   {has['date']}   {has['probe']} ({has['probe_model']})"
+    title = f"{has['subject']}   {has['date']}   {has['probe']}"
     figure.text(0.018, 0.945, title, fontsize=13, fontweight="bold", color=INK)
     figure.text(0.018, 0.907, text, fontsize=8.5, color=GREY)
 

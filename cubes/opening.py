@@ -14,7 +14,7 @@ from cubes.pinned_store import pin
 from loaders.alf_paths import known_pids
 from loaders.errors import InconsistentData, NotFound
 
-IDENTITY = ("pid", "eid", "probe", "lab", "subject", "date", "number", "probe_model")
+IDENTITY = ("pid", "eid", "probe", "lab", "subject", "date", "number")
 
 
 Chunks = dict[str, int] | Literal["native"] | None

@@ -18,19 +18,20 @@ class FolderCatalog:
     ----------
     folder : path
         A session folder: it has a subfolder ``alf`` with one folder a probe.
-    pids : mapping of str to str, optional
-        Pid of each probe, such as ``{"probe00": "da8dfec1-..."}``. Without it a probe is named by its session,
-        ``<subject>_<date>_<number>_<probe>``, or ``<folder>_<probe>`` where the path does not tell.
+    pids : mapping of str to str or Insertion, optional
+        Pid of each probe, such as ``{"probe00": "da8dfec1-..."}``, or all that is known of it. Without it a probe is
+        named by its session, ``<subject>_<date>_<number>_<probe>``, or ``<folder>_<probe>`` where the path does not
+        tell.
 
     Raises
     ------
     NotFound
         If the folder does not exist or is no session.
     BadArgument
-        If `pids` names a probe that the session does not have.
+        If `pids` names a probe that the session does not have, or an insertion that is of another probe.
     """
 
-    def __init__(self, folder: str | Path, pids: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: str | Path, pids: Mapping[str, str | Insertion] | None = None) -> None:
         self._folder = Path(folder)
         if not self._folder.is_dir():
             raise NotFound(f"session folder {self._folder}: does not exist")
@@ -46,8 +47,13 @@ class FolderCatalog:
                 raise BadArgument(f"pids: {insertion.pid!r} stands for two probes; every probe needs its own")
             self._insertions[insertion.pid] = insertion
 
-    def _insertion(self, probe: str, pid: str | None) -> Insertion:
-        return insertion_in(self._folder, probe, pid)
+    def _insertion(self, probe: str, known: str | Insertion | None) -> Insertion:
+        if not isinstance(known, Insertion):
+            return insertion_in(self._folder, probe, known)
+        if known.probe != probe:
+            raise BadArgument(f"pids: expected an insertion of {probe}, got {known.pid}, which is of {known.probe!r}")
+        check_pid(known.pid)
+        return known
 
     def insertions(self) -> list[Insertion]:
         """All probes of the session, sorted by name."""

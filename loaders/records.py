@@ -35,9 +35,9 @@ class Insertion:
     number : int
         Number of the session on that day; 0 where the path does not tell.
     model : str
-        Probe model, such as ``3B2`` or ``NP2.4``; empty if unknown.
+        Probe model, such as ``3B2`` or ``NP2.4``; empty if unknown. Not every catalog knows, so stores do not say it.
     comment : str
-        What a user of the data must know, as the catalog tells it; goes into every store.
+        What a user of the data must know, as the catalog tells it; goes into every store if there is any.
     """
 
     pid: str
@@ -72,7 +72,8 @@ class DatasetRecord:
     id : str
         Identifier of the dataset; empty where there is no database.
     url : str
-        Where the file can be fetched from (``https://``, ``s3://``); empty if it is only on this machine.
+        Where the file can be fetched from (``https://``, ``s3://``), percent-encoded (``%23`` for ``#``); empty if it
+        is only on this machine.
     """
 
     rel_path: str

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from loaders.errors import BadArgument, CorruptData, InconsistentData, NotFound
 from loaders.folder import FolderCatalog
 from loaders.inputs import Inputs
+from loaders.records import Insertion
 from loaders.sorting import load_sorting
 
 
@@ -270,6 +272,13 @@ def test_a_folder_takes_the_real_pids(tiny):
     assert catalog.insertions()[0].pid == "da8dfec1-d265-44e8-84ce-6ae9c109b8bd"
     with pytest.raises(BadArgument, match="has no probe07"):
         FolderCatalog(tiny.folder, pids={"probe07": "x"})
+
+
+def test_a_folder_takes_all_that_is_known_of_a_probe(tiny):
+    known = Insertion("da8dfec1", "4b7fbad4", "probe00", "alab", "mouse", "2020-01-02", 3)
+    assert FolderCatalog(tiny.folder, pids={"probe00": known}).insertions() == [known]
+    with pytest.raises(BadArgument, match="expected an insertion of probe00, got da8dfec1, which is of 'probe01'"):
+        FolderCatalog(tiny.folder, pids={"probe00": replace(known, probe="probe01")})
 
 
 @pytest.mark.parametrize("dtype", [">i4", "<i4", ">u8", "u8", "u2", "i8"])

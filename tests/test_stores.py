@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from contextlib import nullcontext
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -524,3 +525,15 @@ def test_chunks_are_byte_for_byte_those_of_zarr(tmp_path, dtype, shape, chunks):
     encode.write_chunks(tmp_path / "ours", plan, tuple((0, size) for size in shape), data)
     assert files_of(tmp_path / "ours") == files_of(tmp_path / "theirs")
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "ours/a")[...], data)
+
+
+def test_the_build_key_leaves_out_what_only_some_catalogs_know(sample_source, sample_root, tmp_path):
+    ours = sample_source.insertion(PIDS[2])
+    session = sample_root / "samplelab/Subjects" / ours.subject / ours.date / f"{ours.number:03d}"
+
+    def key(insertion):
+        source = cubes.source("folder", session, pids={insertion.probe: insertion})
+        return cubes.plan(source, [insertion.pid], ["channels"], root=tmp_path).stores[0].build_key
+
+    assert key(replace(ours, model="")) == key(ours)
+    assert len({key(ours), key(replace(ours, eid="")), key(replace(ours, comment=""))}) == 3

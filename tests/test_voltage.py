@@ -113,7 +113,11 @@ def test_attributes_and_sources(root):
     assert attrs["sampling_rate_hz"] == pytest.approx(30000.390639481)
     assert (attrs["probe_version"], attrs["n_sync_channels_left_out"]) == ("3B2", 1)
     sources = {file["path"].rsplit("/", 1)[1]: file for file in json.loads(attrs["sources"])}
-    assert len(sources["_spikeglx_ephysData_g0_t0.imec0.ap.cbin"]["sha1"]) == 40
+    voltage = sources["_spikeglx_ephysData_g0_t0.imec0.ap.cbin"]
+    assert len(voltage["sha1"]) == 40
+    assert "md5" not in voltage  # that of the catalog, which others do not have, is in the manifest only
+    manifest = json.loads((root / f"insertions/{PIDS[0]}/ap.zarr/manifest.json").read_text())
+    assert [len(file["md5"]) for file in manifest["sources"] if file["sha1"]] == [32]
     assert any(name.endswith("timestamps.npy") for name in sources)
     assert "electrodeSites.mlapdv.npy" in sources
     assert "spikes.times.npy" not in sources
