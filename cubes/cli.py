@@ -20,6 +20,7 @@ from loaders.errors import BadArgument, CubesError
 
 if TYPE_CHECKING:
     from chunking.plan import Plan
+    from loaders.records import Catalog
 
 app = App(
     name="cubes",
@@ -106,7 +107,8 @@ class Choice:
     Parameters
     ----------
     source
-        A ONE cache folder, or one ALF session folder.
+        A ONE cache folder, or one ALF session folder; or bucket (public, no login), openalyx (the login is taken from
+        ALYX_LOGIN and ALYX_PWD, or ALYX_TOKEN, or from ONE) or http, for which pids or a release must be named.
     to
         Folder of the stores.
     products
@@ -124,9 +126,15 @@ class Choice:
         Part of the voltage, as START:STOP in session seconds, such as 0:600.
     link
         Which of ap and lf are not copied but shown from the files of the source.
+    cache
+        Folder for files of a remote source. By default $IBL_CUBES_CACHE, or else ibl-cubes in the user's cache.
+    release
+        For bucket and openalyx: the list of insertions, such as 2023_12_bwm_release.
+    tables
+        For http: folder with the tables of a ONE cache.
     """
 
-    source: Path
+    source: str
     to: Path
     products: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative="")] = None
     sorter: str | None = None
@@ -135,13 +143,15 @@ class Choice:
     voltage_layout: str = "balanced"
     window: str | None = None
     link: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    cache: Path | None = None
+    release: str | None = None
+    tables: Path | None = None
 
     def plan(self, pids: tuple[str, ...]) -> Plan:
-        """The plan for some insertions; for all of the source if none is named."""
+        """The plan for some insertions; for all of the source, or of the release, if none is named."""
         from cubes.building import plan as make_plan
-        from cubes.sources import source as open_source
 
-        catalog = open_source("auto", self.source)
+        catalog = self.catalog(pids)
         return make_plan(
             catalog,
             pids or tuple(insertion.pid for insertion in catalog.insertions()),
@@ -154,6 +164,19 @@ class Choice:
             window_s=_window(self.window),
             link=self.link,
         )
+
+    def catalog(self, pids: tuple[str, ...]) -> Catalog:
+        """The source; what is remote and large is never taken whole by accident."""
+        from cubes.sources import REMOTE
+        from cubes.sources import source as open_source
+
+        given = {"cache": self.cache, "release": self.release, "tables": self.tables}
+        options = {name: value for name, value in given.items() if value is not None}
+        if self.source not in REMOTE:
+            return open_source("auto", self.source, **options)
+        if not pids and self.release is None:
+            raise BadArgument(f"source {self.source}: expected pids or --release, got neither; all of it is too much")
+        return open_source(self.source, **options)
 
 
 @app.command

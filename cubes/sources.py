@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loaders.errors import BadArgument, NotFound
-from loaders.records import Catalog
+from loaders.records import Catalog, Insertion
 
 if TYPE_CHECKING:
     import pandas as pd
+    from one.api import One
 
-KINDS = ("one", "folder", "sample", "auto")
+REMOTE = ("bucket", "openalyx", "http")
+"""The sources that are reached over a network, by their names."""
+
+DEFAULT_RELEASE = "2023_12_bwm_release"
+FLATIRON = "https://ibl.flatironinstitute.org/public"
 
 
-def source(kind: str, folder: str | Path, *, pids: Mapping[str, str] | None = None) -> Catalog:
-    """Open a source of recordings.
+def source(kind: str, folder: str | Path | None = None, **options: Any) -> Catalog:
+    """Open a source of recordings. All sources give the same facts and files of the same insertion.
+
+    ============  ==========================================================================================
+    kind          what it is, and its options
+    ============  ==========================================================================================
+    ``one``       a ONE cache folder, used offline; or ``one=``, any instance of the ONE client
+    ``folder``    one bare ALF session folder, without any database; ``pids=``: a mapping of probe to its
+                  pid or `Insertion`, if known
+    ``sample``    the sample data, written to `folder` first if that does not exist
+    ``auto``      ``one`` or ``folder``, whichever `folder` is
+    ``bucket``    the public bucket, without a login; ``release=`` (by default the Brain-Wide Map of 2023)
+                  or ``insertions=``, ``cache=``, ``revision=`` (the sorting that counts as the default),
+                  ``endpoint=``
+    ``openalyx``  the public database, with a login that is never asked for: ``username=`` and ``password=``
+                  or ``token=``, or ``ALYX_LOGIN``, ``ALYX_PWD`` and ``ALYX_TOKEN`` of the environment, or
+                  what ONE saved; ``release=`` or ``insertions=`` to list only these, ``cache=``,
+                  ``base_url=``
+    ``http``      the public file server; ``tables=``: a folder with the ``sessions.pqt``, ``datasets.pqt``
+                  and ``insertions.pqt`` of a ONE cache that say what it has; ``cache=``, ``base_url=``
+    ============  ==========================================================================================
 
     Parameters
     ----------
-    kind : {"one", "folder", "sample", "auto"}
-        ``one``: a ONE cache folder, used offline. ``folder``: one bare ALF session folder, without any database.
-        ``sample``: the sample data, written to `folder` first if that does not exist. ``auto``: ``one`` or
-        ``folder``, whichever `folder` is.
-    folder : path
-    pids : mapping of str to str, optional
-        For ``folder``: the pid of each probe, if known.
+    kind : str
+        One of the above.
+    folder : path, optional
+        The folder, for those kinds that are one.
+    **options
+        As above. ``cache`` is the folder where remote files would lie on this machine, by default that of
+        `cache_folder`; ``insertions`` is a DataFrame with the columns ``pid, eid, probe, lab, subject, date,
+        number``, or a list of `Insertion`.
 
     Returns
     -------
@@ -37,9 +65,11 @@ def source(kind: str, folder: str | Path, *, pids: Mapping[str, str] | None = No
     Raises
     ------
     BadArgument
-        If `kind` is unknown or does not take `pids`.
+        If `kind` is unknown or does not take one of the options.
     NotFound
         If `folder` does not exist or is not of that kind.
+    SourceUnavailable
+        If a login is missing or refused, or a server does not answer.
 
     Examples
     --------
@@ -50,20 +80,115 @@ def source(kind: str, folder: str | Path, *, pids: Mapping[str, str] | None = No
     """
     if kind not in KINDS:
         raise BadArgument(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
-    folder = Path(folder)
-    if kind == "auto":
-        kind = _detect(folder)
-    if pids is not None and kind != "folder":
-        raise BadArgument(f"pids: only the source 'folder' takes them, a source {kind!r} knows its own")
-    if kind == "folder":
-        from loaders.folder import FolderCatalog
+    signature = inspect.signature(KINDS[kind])
+    try:
+        given = signature.bind(*([] if folder is None else [folder]), **options)
+    except TypeError as error:
+        raise BadArgument(f"source {kind!r}: {error}; it takes {', '.join(signature.parameters)}") from error
+    return KINDS[kind](*given.args, **given.kwargs)
 
-        return FolderCatalog(folder, pids)
-    if kind == "sample" and not folder.exists():
-        write_sample(folder)
+
+def cache_folder() -> Path:
+    """Where remote files go: ``$IBL_CUBES_CACHE``, else ``ibl-cubes`` in ``$XDG_CACHE_HOME`` or in ``~/.cache``."""
+    if chosen := os.environ.get("IBL_CUBES_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ibl-cubes"
+
+
+def _one(folder: str | Path | None = None, *, one: One | None = None) -> Catalog:
+    if (folder is None) == (one is None):
+        raise BadArgument("source 'one': expected a folder or one=, exactly one of the two")
     from loaders.one_cache import OneCatalog
 
-    return OneCatalog.from_folder(folder)
+    if one is None:
+        return OneCatalog.from_folder(str(folder))
+    if one.offline:
+        return OneCatalog(one)
+    from loaders.alyx import AlyxCatalog
+
+    return AlyxCatalog(one)
+
+
+def _folder(folder: str | Path, *, pids: Mapping[str, str | Insertion] | None = None) -> Catalog:
+    from loaders.folder import FolderCatalog
+
+    return FolderCatalog(folder, pids)
+
+
+def _sample(folder: str | Path) -> Catalog:
+    if not Path(folder).exists():
+        write_sample(folder)
+    return _one(folder)
+
+
+def _auto(folder: str | Path) -> Catalog:
+    return source(_detect(Path(folder)), folder)
+
+
+def _bucket(
+    *,
+    release: str | None = None,
+    insertions: pd.DataFrame | Iterable[Insertion] | None = None,
+    cache: str | Path | None = None,
+    endpoint: str | None = None,
+    revision: str | None = None,
+) -> Catalog:
+    from loaders.bucket import PINNED_REVISION, BucketCatalog
+
+    listed = _listed(release, insertions)
+    return BucketCatalog(
+        _release(DEFAULT_RELEASE) if listed is None else listed,
+        cache=cache or cache_folder(),
+        endpoint=endpoint,
+        revision=PINNED_REVISION if revision is None else revision,
+    )
+
+
+def _openalyx(
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
+    release: str | None = None,
+    insertions: pd.DataFrame | Iterable[Insertion] | None = None,
+    cache: str | Path | None = None,
+    base_url: str | None = None,
+) -> Catalog:
+    from loaders.alyx import AlyxCatalog
+    from loaders.alyx_login import OPENALYX, connect
+
+    listed = _listed(release, insertions)
+    folder = cache or cache_folder()
+    one = connect(base_url or OPENALYX, folder, username=username, password=password, token=token)
+    return AlyxCatalog(one, listed)
+
+
+def _http(tables: str | Path, *, cache: str | Path | None = None, base_url: str = FLATIRON) -> Catalog:
+    from loaders.one_cache import OneCatalog
+
+    return OneCatalog.from_folder(tables, cache=cache or cache_folder(), data_server=base_url)
+
+
+KINDS: dict[str, Callable[..., Catalog]] = {
+    "one": _one,
+    "folder": _folder,
+    "sample": _sample,
+    "auto": _auto,
+    "bucket": _bucket,
+    "openalyx": _openalyx,
+    "http": _http,
+}
+
+
+def _listed(release: str | None, insertions: Any) -> Any:
+    """The insertions that a release or a list names; None if neither was given."""
+    if release is not None and insertions is not None:
+        raise BadArgument("release, insertions: expected one of the two, got both")
+    return insertions if release is None else _release(release)
+
+
+def _release(name: str) -> Any:
+    return import_module("loaders.releases").release(name)
 
 
 def write_sample(folder: str | Path, *, voltage: bool = True, progress: Callable[[str], None] | None = None) -> Path:

@@ -5,7 +5,12 @@ module                idea
 ====================  =======================================================================
 ``records``           the frozen dataclasses that catalogs and sortings are made of
 ``errors``            the errors of the whole project, by remedy
-``one_cache``         a catalog over a ONE cache folder, offline
+``one_cache``         a catalog over the tables of a ONE cache, offline; the files are here or on a server
+``alyx``              a catalog over an Alyx database, through the ONE client
+``alyx_login``        logging that client in, never interactively
+``bucket``            a catalog over the public bucket, anonymous
+``insertion_table``   a table of insertions, such as a release -> `Insertion` by pid
+``remote_names``      ids in the names of files on servers, and URLs
 ``folder``            a catalog over one bare ALF session folder, without any database
 ``alf_paths``         the parts of ALF paths, and names that may be folders
 ``inputs``            all that one insertion has, loaded when it is first asked for

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from loaders.errors import BadArgument
+from loaders.errors import BadArgument, CorruptData
 from loaders.records import DatasetRecord
 
 _SHOWN = 8
@@ -30,15 +31,24 @@ def split_alf_path(session_path: Path) -> tuple[str, str, str, int]:
     return match[1] or "", match[2], match[3], int(match[4])
 
 
-def known_pids(pids: Iterable[str]) -> str:
-    """The pids that exist, for a message: the first few and how many more."""
+def known_pids(pids: Iterable[str], wanted: str = "") -> str:
+    """The pids that exist, for a message: those nearest to `wanted`, or the first few, and how many more."""
     names = sorted(pids)
-    shown = ", ".join(names[:_SHOWN]) or "none"
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+    few = names if len(names) <= _SHOWN else get_close_matches(wanted, names) or names[:_SHOWN]
+    shown = ", ".join(few) or "none"
+    return shown if len(names) == len(few) else f"{shown} and {len(names) - len(few)} more"
 
 
 def record_of(session_path: Path, rel_path: str, **facts: Any) -> DatasetRecord:
-    """The record of one file, its collection and revision taken from the path."""
+    """The record of one file, its collection and revision taken from the path.
+
+    Raises
+    ------
+    CorruptData
+        If `rel_path` leads out of the session folder.
+    """
+    if ".." in PurePosixPath(rel_path).parts or rel_path.startswith("/"):
+        raise CorruptData(f"{session_path}: a dataset is said to lie in {rel_path!r}, which leads out of the session")
     *folders, name = PurePosixPath(rel_path).parts
     revision = next((part.strip("#") for part in folders if part.startswith("#")), "")
     collection = "/".join(part for part in folders if not part.startswith("#"))

@@ -1,19 +1,22 @@
-"""A catalog over a ONE cache folder on this machine, offline, through the real ONE client.
+"""A catalog over the tables of a ONE cache, offline, through the real ONE client.
 
-The plain ``One`` client in local mode is used, not ``OneAlyx``: the latter writes settings and folders into the
-user's home. ``One`` has no ``pid2eid``, so pids are looked up in the ``insertions`` table of the cache.
+The files lie in a cache folder of this machine or, where a server is named, can be fetched from there. The plain
+``One`` client in local mode is used, not ``OneAlyx``: the latter writes settings and folders into the user's home.
+``One`` has no ``pid2eid``, so pids are looked up in the ``insertions`` table of the cache.
 """
 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loaders.alf_paths import check_pid, known_pids, record_of, split_alf_path
-from loaders.errors import CorruptData, NotFound
+from loaders.errors import BadArgument, CorruptData, NotFound
+from loaders.insertion_table import in_order
 from loaders.readers import read_table
 from loaders.records import DatasetRecord, Insertion
+from loaders.remote_names import file_url, insert_id, session_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,26 +24,50 @@ if TYPE_CHECKING:
 
 
 class OneCatalog:
-    """What a ONE cache holds.
+    """What the tables of a ONE cache hold.
 
     Parameters
     ----------
     one : one.api.One
-        A client whose tables hold the sessions and datasets.
-    insertions : DataFrame
-        Index ``(eid, id)`` with ``id`` the pid; column ``name``, optionally ``model`` and ``comment``.
+        A client in local mode whose tables hold the sessions and datasets. Files lie in its cache folder.
+    insertions : DataFrame, optional
+        Index ``(eid, id)`` with ``id`` the pid; column ``name``, optionally ``model`` and ``comment``. Without it
+        the table of that name that the client has read.
+    data_server : str
+        Where the files can be fetched from, such as ``https://ibl.flatironinstitute.org/public``; empty if nowhere.
+
+    Raises
+    ------
+    BadArgument
+        If the client has no table of insertions and none is given.
     """
 
-    def __init__(self, one: One, insertions: pd.DataFrame) -> None:
+    def __init__(self, one: One, insertions: pd.DataFrame | None = None, *, data_server: str = "") -> None:
+        if insertions is None:
+            insertions = one._cache.get("insertions")  # there is no public way to this table
+        if insertions is None:
+            raise BadArgument(
+                f"one: expected a client with a table insertions.pqt in {one.cache_dir}, which is not there; use a "
+                "client in remote mode, or give its cache folder"
+            )
         self._one = one
+        self._data_server = data_server
         self._insertions = {
             check_pid(str(pid)): (str(eid), *(str(row.get(name) or "") for name in ("name", "model", "comment")))
             for (eid, pid), row in zip(insertions.index.tolist(), insertions.to_dict("records"), strict=True)
         }
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> OneCatalog:
+    def from_folder(cls, folder: str | Path, *, cache: str | Path = "", data_server: str = "") -> OneCatalog:
         """Open a ONE cache folder, the one with ``sessions.pqt``, ``datasets.pqt`` and ``insertions.pqt``.
+
+        Parameters
+        ----------
+        folder : path
+        cache : path, optional
+            Where the files lie, or would lie, if that is elsewhere.
+        data_server : str
+            Where the files can be fetched from; see the class.
 
         Raises
         ------
@@ -65,22 +92,21 @@ class OneCatalog:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ONE warns about tables that it has no use for
-            one = One(cache_dir=folder, mode="local")
+            one = One(cache_dir=cache or folder, tables_dir=folder, mode="local")
             if len(datasets) and not len(one.list_datasets()):
                 raise CorruptData(
                     f"{folder / 'datasets.pqt'}: ONE does not accept this table; download the cache again"
                 )
-            return cls(one, insertions)
+            return cls(one, insertions, data_server=data_server)
 
     def insertions(self) -> list[Insertion]:
         """All insertions, sorted by subject, date, number and probe."""
-        found = [self.insertion(pid) for pid in self._insertions]
-        return sorted(found, key=lambda i: (i.subject, i.date, i.number, i.probe))
+        return in_order(self.insertion(pid) for pid in self._insertions)
 
     def insertion(self, pid: str) -> Insertion:
         """The insertion `pid`; raises NotFound with the ones that exist."""
         if pid not in self._insertions:
-            raise NotFound(f"pid {pid!r}: unknown to this source, which has {known_pids(self._insertions)}")
+            raise NotFound(f"pid {pid!r}: unknown to this source, which has {known_pids(self._insertions, pid)}")
         eid, probe, model, comment = self._insertions[pid]
         lab, subject, date, number = split_alf_path(self._session_path(eid))
         return Insertion(pid, eid, probe, lab, subject, date, number, model, comment)
@@ -88,8 +114,9 @@ class OneCatalog:
     def datasets(self, insertion: Insertion) -> list[DatasetRecord]:
         """All files of the session of `insertion` that the cache lists, sorted by path."""
         session_path = self._session_path(insertion.eid)
+        server = file_url(self._data_server, session_folder(insertion)) if self._data_server else ""
         table = self._one.list_datasets(insertion.eid, details=True)
-        records = [_record(session_path, str(index), row) for index, row in table.iterrows()]
+        records = [_record(session_path, server, str(index), row) for index, row in table.iterrows()]
         return sorted(records, key=lambda record: record.rel_path)
 
     def _session_path(self, eid: str) -> Path:
@@ -106,13 +133,10 @@ class OneCatalog:
         return Path(path)
 
 
-def _record(session_path: Path, dataset_id: str, row: pd.Series[Any]) -> DatasetRecord:
+def _record(session_path: Path, server: str, dataset_id: str, row: pd.Series[Any]) -> DatasetRecord:
     import pandas as pd
 
     rel_path = str(row["rel_path"])
-    parts = PurePosixPath(rel_path).parts
-    if ".." in parts or rel_path.startswith("/"):
-        raise CorruptData(f"datasets table of the cache: {rel_path!r} leads out of the session folder")
     return record_of(
         session_path,
         rel_path,
@@ -120,4 +144,5 @@ def _record(session_path: Path, dataset_id: str, row: pd.Series[Any]) -> Dataset
         md5=row["hash"] if isinstance(row.get("hash"), str) and row["hash"] else None,
         default=bool(row.get("default_revision", False)),
         id=dataset_id,
+        url=file_url(server, insert_id(rel_path, dataset_id)) if server and row.get("exists", True) else "",
     )

@@ -74,6 +74,32 @@ def one_local(sample_root: Path) -> Any:
     return OneAlyx(base_url="http://127.0.0.1:9", cache_dir=sample_root, mode="local", silent=True)
 
 
+@pytest.fixture(scope="session")
+def server_files(sample_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the sample as servers hold them: below ``data``, the id of the dataset in each name."""
+    from alyx_stub import server_tree
+
+    return server_tree(sample_root, tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture
+def alyx_stub(sample_root: Path, server_files: Path) -> Iterator[Any]:
+    """A stand-in for the Alyx database and its file server, with the sample."""
+    from alyx_stub import AlyxStub
+
+    with AlyxStub(sample_root, server_files).running() as stub:
+        yield stub
+
+
+@pytest.fixture(scope="session")
+def sample_bucket(server_files: Path) -> Iterator[str]:
+    """The address of a local S3 with the sample, laid out as the public bucket is."""
+    from s3_server import public_bucket
+
+    with public_bucket(server_files) as endpoint:
+        yield endpoint
+
+
 class TinySession:
     """A bare ALF session of one probe, small enough to know by heart; `save` replaces or adds a file."""
 

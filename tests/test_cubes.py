@@ -197,7 +197,7 @@ def test_source_sample_writes_and_auto_finds(tmp_path, monkeypatch, sample_root,
     assert [i.pid for i in cubes.source("auto", tiny.folder).insertions()] == [tiny.pid]
     with pytest.raises(NotFound, match=r"expected a subfolder alf .* or a table sessions\.pqt"):
         cubes.source("auto", tmp_path)
-    with pytest.raises(BadArgument, match="only the source 'folder' takes them"):
+    with pytest.raises(BadArgument, match=r"source 'one': .*argument 'pids'; it takes folder, one"):
         cubes.source("one", sample_root, pids={"probe00": "x"})
 
 

@@ -401,7 +401,7 @@ def test_unknown_layouts_pids_and_sources(sample_source, tmp_path):
         cubes.plan(sample_source, ["x"], root=tmp_path)
     with pytest.raises(NotFound, match=r"expected a ONE cache with a table sessions\.pqt"):
         cubes.source("one", tmp_path)
-    with pytest.raises(cubes.BadArgument, match="expected one of one, folder, sample, auto"):
+    with pytest.raises(cubes.BadArgument, match="expected one of one, folder, sample, auto, bucket"):
         cubes.source("two", tmp_path)
 
 
