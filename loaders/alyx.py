@@ -95,7 +95,7 @@ class AlyxCatalog:
             if "username" in str(error):
                 raise not_logged_in(self._base, None) from None
             raise SourceUnavailable(f"{self._base}: expected an answer in JSON, got another ({error})") from error
-        except OSError as error:
+        except (requests.RequestException, ConnectionError) as error:
             raise unreachable(self._base, error) from error
 
     def _refused(self, error: Any) -> None:

@@ -59,7 +59,7 @@ def connect(
                 one.alyx.authenticate()
     except (requests.HTTPError, ValueError) as error:  # ONE raises ValueError without a user name
         raise not_logged_in(base_url, getattr(getattr(error, "response", None), "status_code", None)) from None
-    except OSError as error:
+    except (requests.RequestException, ConnectionError) as error:  # an OSError of the settings is told as it is
         raise unreachable(base_url, error) from error
     return one
 

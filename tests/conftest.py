@@ -1,5 +1,6 @@
 """Fixtures that every test may use; nothing here needs a network."""
 
+import logging
 import os
 import shutil
 import sys
@@ -96,6 +97,7 @@ def sample_bucket(server_files: Path) -> Iterator[str]:
     """The address of a local S3 with the sample, laid out as the public bucket is."""
     from s3_server import public_bucket
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # or a failure shows a line a request
     with public_bucket(server_files) as endpoint:
         yield endpoint
 

@@ -142,7 +142,7 @@ class AlyxStub(ThreadingHTTPServer):
             "id": pid,
             "session": row["eid"],
             "model": row["model"],
-            "session_info": {k: v for k, v in self.session(row["eid"]).items() if k != "projects"},
+            "session_info": self.session(row["eid"]),
             "name": row["name"],
             "json": {"qc": "PASS", "extended_qc": {"alignment_resolved": True}},
             "serial": row["serial"],
