@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,12 +66,12 @@ def connect(
     return one
 
 
-class quiet_login(warnings.catch_warnings):  # noqa: N801 (used as a function)
-    """Hides ONE's advice on logging in, which asks for a prompt; our errors say what to do."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
+@contextmanager
+def quiet_login() -> Iterator[None]:
+    """Hide ONE's advice on logging in, which is to do it at a prompt; our errors say what to do."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def not_logged_in(base_url: str, status: int | None) -> SourceUnavailable:

@@ -20,7 +20,6 @@ from one.api import One
 import cubes
 from cubes.cli import run
 from cubes.sources import cache_folder
-from loaders.alyx import AlyxCatalog
 from loaders.bucket import BucketCatalog
 from loaders.errors import BadArgument, CorruptData, NotFound, SourceUnavailable
 from loaders.inputs import Inputs
@@ -101,7 +100,7 @@ def test_urls_are_where_the_bytes_are(kind, remote):
 
 def test_cubes_are_equal_byte_for_byte_whatever_the_source(remote, sample_source, sample_root, alyx_stub, tmp_path):
     shutil.copytree(sample_root, tmp_path / "cache")  # the files were fetched
-    pid, known = PIDS[2], {i.pid: i for i in sample_source.insertions()}
+    pid, known = PIDS[2], {i.pid: replace(i, model="") for i in sample_source.insertions()}
     session = sample_root / "samplelab/Subjects" / known[pid].subject / known[pid].date / "001"
     sources = {
         "one": sample_source,
@@ -179,6 +178,8 @@ def test_the_database_is_asked_once_an_insertion_and_once_a_session(home, alyx_s
             Inputs(catalog, pid)
     questions = ["/auth-token", "/api/schema", f"/insertions/{PIDS[0]}", f"/sessions/{eids[0]}"]
     assert alyx_stub.asked() == [*questions, f"/insertions/{PIDS[1]}", f"/insertions/{PIDS[2]}", f"/sessions/{eids[1]}"]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".rest"]  # ONE's own
+    assert {path.name for path in home.iterdir()} <= {".one", "Downloads"}  # also
 
 
 def test_all_insertions_come_page_by_page_and_a_list_costs_nothing(
@@ -211,7 +212,7 @@ def test_what_alyx_does_not_know_of_a_file(home, alyx_stub, tmp_path):
 def test_a_file_outside_its_session_is_refused(home, alyx_stub, tmp_path, place):
     alyx_stub.changes = {"alf/licks.times.npy": {"data_url": f"http://host/public/{place}"}}
     catalog = openalyx(alyx_stub, tmp_path / "cache")
-    with pytest.raises(CorruptData, match="leads out of the session|expected it in samplelab"):
+    with pytest.raises(CorruptData, match=r"leads out of the session|expected it in samplelab"):
         catalog.datasets(catalog.insertion(PIDS[2]))
 
 
@@ -358,6 +359,9 @@ def test_long_listings_come_in_pages_and_once_a_session(release, sample_bucket, 
     catalog = BucketCatalog(release, cache=tmp_path, endpoint=sample_bucket)
     insertion = catalog.insertions()[0]
     records = catalog.datasets(insertion)
+    prefix = "data/alab/Subjects/mouse_00/"
+    page = s3.client.list_objects_v2(Bucket="ibl-brain-wide-map-public", Prefix=prefix)
+    assert (page["IsTruncated"], page["KeyCount"]) == (True, 20)
     assert [(r.name, r.id) for r in records] == [(f"a.b{i:04d}.npy", f"{NOBODY[:-4]}{i:04d}") for i in range(105)]
     assert catalog.datasets(insertion) == records
     assert len(pages) == 1
