@@ -6,7 +6,9 @@ import pickle
 import shutil
 import urllib.request
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import cloudpickle
 import numpy as np
@@ -171,6 +173,7 @@ def test_a_local_client_without_insertions_is_refused(sample_root, tmp_path):
 
 def test_the_database_is_asked_once_an_insertion_and_once_a_session(home, alyx_stub, tmp_path):
     catalog = openalyx(alyx_stub, tmp_path / "cache")
+    catalog._one.alyx.cache_mode = None  # ONE's own cache of answers, which ends after five minutes
     eids = [SAMPLE[0].eid, SAMPLE[2].eid]
     for _ in range(2):
         for pid in PIDS:
@@ -178,8 +181,8 @@ def test_the_database_is_asked_once_an_insertion_and_once_a_session(home, alyx_s
             Inputs(catalog, pid)
     questions = ["/auth-token", "/api/schema", f"/insertions/{PIDS[0]}", f"/sessions/{eids[0]}"]
     assert alyx_stub.asked() == [*questions, f"/insertions/{PIDS[1]}", f"/insertions/{PIDS[2]}", f"/sessions/{eids[1]}"]
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".rest"]  # ONE's own
-    assert {path.name for path in home.iterdir()} <= {".one", "Downloads"}  # also
+    assert not list((tmp_path / "cache").rglob("*"))
+    assert {path.name for path in home.iterdir()} <= {".one", "Downloads"}  # ONE's own
 
 
 def test_all_insertions_come_page_by_page_and_a_list_costs_nothing(
@@ -420,11 +423,32 @@ def test_a_session_that_the_bucket_lacks_and_a_bucket_that_does_not_answer(relea
 def test_the_endpoint_comes_from_the_environment(release, monkeypatch, sample_bucket, s3, tmp_path):
     s3("mouse_03", f"alf/a.b.{NOBODY}.npy")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", sample_bucket)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")  # never used: requests are not signed
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     catalog = BucketCatalog(release, cache=tmp_path)
     (record,) = catalog.datasets(catalog.insertions()[3])
     assert record.url.startswith(sample_bucket)
+
+
+def test_the_bucket_is_asked_without_the_credentials_of_the_user(release, monkeypatch, tmp_path):
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers)
+            self.send_error(403)
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        catalog = BucketCatalog(release, cache=tmp_path, endpoint=f"http://127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(SourceUnavailable, match=r"cannot be listed .*403"):
+            catalog.datasets(catalog.insertions()[0])
+        server.shutdown()
+    assert seen
+    assert not any("Authorization" in headers for headers in seen)
 
 
 # ---- lists of insertions
