@@ -11,6 +11,9 @@ from loaders.probe_models import ProbeModel
 from loaders.records import Floats, Ints
 from loaders.spikeglx_meta import RecordingMeta
 
+SHANK_PITCH_UM = 250.0
+"""From one shank to the next."""
+
 _TIP_UM = 20.0  # from the tip to the first site, which is at 0 in snsGeomMap
 _FLIP_UM = 70.0  # width of an NP1 shank, whose columns IBL counts from the other side
 _LONGEST_UM = 1e5

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.channel_quality import label_channels
 from loaders.errors import NotFound
 from loaders.records import Catalog, DatasetRecord, Insertion, Sites, Sorting
 from loaders.sorting import load_sites, load_sorting
@@ -30,6 +35,8 @@ class Inputs:
         self._choice = {"sorter": sorter, "revision": revision}
         self.insertion: Insertion = catalog.insertion(pid)
         self._voltage: dict[str, Voltage] = {}
+        self._channel_labels: dict[str, NDArray[np.int8]] = {}
+        self._labelling = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         records = tuple(self._catalog.datasets(self.insertion))
@@ -55,6 +62,13 @@ class Inputs:
         if band not in self._voltage:
             self._voltage[band] = load_voltage(self._catalog, self.insertion.pid, band)
         return self._voltage[band]
+
+    def channel_labels(self, band: str) -> NDArray[np.int8]:
+        """Which channels of a band are bad; see `loaders.channel_quality.label_channels`."""
+        with self._labelling:  # the tasks of a build, on threads, ask for it all at once
+            if band not in self._channel_labels:
+                self._channel_labels[band] = label_channels(self.voltage(band))
+            return self._channel_labels[band]
 
 
 @dataclass(frozen=True)
