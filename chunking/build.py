@@ -13,7 +13,7 @@ from chunking import encode
 from chunking.executors import Executor, open_executor
 from chunking.linked_product import LinkedProduct
 from chunking.manifest import Files, read_manifest
-from chunking.plan import ArrayPlan, Plan, Region, StorePlan
+from chunking.plan import ArrayPlan, Plan, Region, StorePlan, region_of
 from chunking.products import Product, parse_product
 from chunking.provenance import Origin, attributes, build_key, software
 from chunking.publish import complete, publish, refuse_existing
@@ -152,7 +152,8 @@ class StoreTask:
         blocks = self.product.blocks(self.inputs, self.arrays, region)
         written: Files = {}
         for array in self.arrays:
-            written |= encode.write_chunks(self.folder, array, region, blocks[array.name])
+            part = region_of(array, region, self.arrays[0])
+            written |= encode.write_chunks(self.folder, array, part, blocks[array.name])
         return written
 
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from loaders.blocks import Block
-from loaders.recording import Recording
 
 ATTENUATION_DB = 80
 PASS, STOP = 0.8, 1.0
@@ -59,6 +59,24 @@ class Fir:
         return (PASS + STOP) / 2 / self.factor
 
 
+class Samples(Protocol):
+    """What decimation asks of a recording; the methods are those of `loaders.recording.Recording`."""
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples of each channel."""
+        ...
+
+    @property
+    def sample_rate_hz(self) -> float:
+        """Samples a second."""
+        ...
+
+    def read(self, start: int, stop: int, channels: slice | None = None) -> Block:
+        """The samples ``start:stop`` of some channels as a new (channel, time) int16 array."""
+        ...
+
+
 @lru_cache(maxsize=16)
 def low_pass(factor: int) -> Fir:
     """The filter for decimation by `factor`.
@@ -80,7 +98,7 @@ def low_pass(factor: int) -> Fir:
 
 
 def decimate(
-    recording: Recording,
+    recording: Samples,
     fir: Fir,
     start: int,
     stop: int,
@@ -93,7 +111,8 @@ def decimate(
 
     Parameters
     ----------
-    recording : Recording
+    recording : Samples
+        Such as a `Recording`.
     fir : Fir
     start, stop : int
         First `k`, and the one after the last.
@@ -112,7 +131,7 @@ def decimate(
     return out
 
 
-def _blocks(recording: Recording, fir: Fir, start: int, stop: int, n_channels: int) -> Iterator[tuple[int, Block]]:
+def _blocks(recording: Samples, fir: Fir, start: int, stop: int, n_channels: int) -> Iterator[tuple[int, Block]]:
     """First output and the samples for some outputs, until `stop`; every sample is read once."""
     second = max(round(recording.sample_rate_hz), 1)  # mtscomp cuts at whole seconds
     piece = max(PIECE_BYTES // (2 * n_channels * second), 1) * second

@@ -1,6 +1,7 @@
 """The products ``lfp_<rate>hz``: low-passed and decimated voltage in microvolts, with a time for every sample.
 
-No destriping, no common reference and no bad channels: every channel is the voltage as recorded below the cut-off.
+The name says what else was done: nothing (``lfp_250hz``), a common reference taken away (``lfp_250hz_car``), or all
+that IBL does (``lfp_250hz_destriped``).
 """
 
 from __future__ import annotations
@@ -8,29 +9,49 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from chunking import schema
-from chunking.decimate import ATTENUATION_DB, PASS, STOP, Fir, decimate, low_pass
+from chunking.decimate import ATTENUATION_DB, PASS, STOP, Fir, Samples, decimate, low_pass
+from chunking.destripe import BAND_HZ, HALO_S, Microvolts, Probe, butterworth, destriped_lfp, factor_before
 from chunking.layouts import LFP_CHUNK, VoltageLayout, voltage_layout
+from chunking.microvolt_steps import step_uv, to_steps
 from chunking.plan import ArrayPlan, Region
 from chunking.products import Blocks, steps
-from chunking.provenance import Origin
+from chunking.provenance import Origin, to_json
+from chunking.reference import subtract_common
+from chunking.saturation import SaturationWatch
 from chunking.voltage_product import VoltageProduct, voltage_coordinates, window_samples
+from loaders.channel_quality import ChannelLabel
+from loaders.clock import LF_RATIO
 from loaders.errors import BadArgument, NotFound, PlanRefused
+from loaders.geometry import SHANK_PITCH_UM
 from loaders.inputs import Inputs
+from loaders.records import Floats
 from loaders.voltage import Voltage
 
 MAX_RATE_HZ = 1250
+DTYPES = ("float32", "int16")
+REFERENCES = {
+    "": "as recorded: no destriping, no common reference, no bad channels",
+    "car": "after decimation, the median of the good channels of each shank is taken away from all its channels",
+    "destriped": f"ibldsp.voltage.destripe_lfp before decimation, in blocks with {HALO_S} s on either side: "
+    "Butterworth, sample shift, dead and noisy channels interpolated, then from all channels of a shank inside the "
+    "brain their median taken away; sites of different shanks are no neighbours",
+}
+"""What was done besides the decimation, by suffix of the name."""
 _NOMINAL_STEP_HZ = 10  # calibrated rates are within 5 Hz of their nominal one, 30000.390639 of 30000
 
 
 @dataclass(frozen=True)
 class LfpProduct:
-    """``lfp(channel, time)``, float32 uV: from the LF band, or from AP where the probe records all in one band.
+    """``lfp(channel, time)``, uV, and ``saturated(time)``: from LF, or from AP where the probe has only this band.
 
     Parameters
     ----------
@@ -38,18 +59,25 @@ class LfpProduct:
         Nominal rate, 1 to `MAX_RATE_HZ`. The true one is that of the source divided by a whole factor.
     window_s : (float, float), optional
         Part of the recording, session seconds. The filter sees what lies outside.
+    processing : str
+        Key of `REFERENCES`. With one, the channels have labels.
+    dtype : str
+        One of `DTYPES`; int16 has a gain.
     """
 
     rate_hz: int
     window_s: tuple[float, float] | None = None
+    processing: str = ""
+    dtype: str = "float32"
 
     @cached_property
     def name(self) -> str:
-        return f"lfp_{self.rate_hz}hz"
+        return f"lfp_{self.rate_hz}hz{'_' if self.processing else ''}{self.processing}"
 
     @cached_property
     def title(self) -> str:
-        return f"Low-passed voltage at {self.rate_hz} Hz"
+        done = {"": "", "car": ", common reference taken away", "destriped": ", destriped"}[self.processing]
+        return f"Low-passed voltage at {self.rate_hz} Hz{done}"
 
     @cached_property
     def parameters(self) -> Mapping[str, str]:
@@ -62,7 +90,9 @@ class LfpProduct:
             "stop_band_begin": f"{STOP:g} of the new Nyquist frequency",
             "edges": "the recording is continued by its mirror image, x[-i] = x[i]",
             "alignment": "sample k is centred on raw sample k * factor",
-            "reference": "as recorded: no destriping, no common reference, no bad channels",
+            "reference": REFERENCES[self.processing],
+            "dtype": self.dtype,
+            **({"ibl_neuropixel_version": version("ibl-neuropixel")} if self.processing else {}),
             **window,
         }
 
@@ -84,6 +114,13 @@ class LfpProduct:
         notes = list(recorded.notes)
         if voltage.band == "ap":
             notes.append("LFP made from the AP band: this probe records all frequencies in one band")
+        if self.processing == "destriped":
+            before = self._factor_before(voltage)
+            facts |= {"destriped_at_hz": rate_hz / before, "destripe_kwargs": _destripe_kwargs(rate_hz / before)}
+            if before > 1:
+                notes.append(f"decimated by {before} before destriping; the sample shift is a {before}th of AP's")
+            if self.rate_hz > 2 * BAND_HZ[1]:
+                notes.append(f"destriping leaves nothing above {BAND_HZ[1]:g} Hz, below half of this rate")
         return Origin(recorded.insertion, {**recorded.facts, **facts}, recorded.sources, notes)
 
     def arrays(self, inputs: Inputs) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
@@ -92,25 +129,48 @@ class LfpProduct:
         shape = (voltage.meta.n_channels, stop - start)
         chunks = (min(LFP_CHUNK[0], shape[0]), min(LFP_CHUNK[1], shape[1]))
         attrs = schema.LFP.attrs | {"source_band": voltage.band}
-        array = ArrayPlan("lfp", ("channel", "time"), shape, "float32", chunks, attrs)
-        return (array,), tuple(((0, shape[0]), step) for step in steps(shape[1], chunks[1]))
+        if self.dtype == "int16":
+            gain = {"gain_to_uV": step_uv(voltage.meta.range_uv), "offset_to_uV": 0.0}
+            attrs = schema.LFP_STEPS.attrs | {"source_band": voltage.band, **gain}
+        lfp = ArrayPlan("lfp", ("channel", "time"), shape, self.dtype, chunks, attrs)
+        mask = ArrayPlan("saturated", ("time",), shape[1:], "bool", chunks[1:], schema.SATURATED.attrs)
+        return (lfp, mask), tuple(((0, shape[0]), step) for step in steps(shape[1], chunks[1]))
 
     def labels(self, inputs: Inputs) -> xr.Dataset:
         voltage = _source(inputs)
         coordinates = voltage_coordinates(voltage, inputs.sites_if_any)
         for name in schema.GAINS:  # lfp is in uV already
             del coordinates[name]
+        if self.processing:
+            coordinates |= schema.channel_quality(inputs.channel_labels(voltage.band))
         samples = np.arange(*self._outputs(voltage)) * self._filter(voltage).factor
         return xr.Dataset(coords=coordinates | {"time": schema.sample_times(voltage.clock.seconds(samples))})
 
     def blocks(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
         voltage = inputs.voltage(arrays[0].attrs["source_band"])
         offset, _ = self._outputs(voltage)
-        (_, n), (start, stop) = region
-        meta = voltage.meta
-        fir = self._filter(voltage)
-        scale = (meta.gain_to_uv[:n], meta.offset_to_uv[:n])
-        return {"lfp": decimate(voltage.recording, fir, offset + start, offset + stop, *scale)}
+        start, stop = (offset + k for k in region[1])
+        watch = SaturationWatch(voltage.recording, voltage.meta, self._filter(voltage).factor, start, stop)
+        lfp: NDArray[Any] = self._microvolts(inputs, voltage, watch, start, stop)
+        if self.dtype == "int16":
+            lfp = to_steps(lfp, arrays[0].attrs["gain_to_uV"], self._where(voltage))
+        return {"lfp": lfp, "saturated": watch.outputs()}
+
+    def _microvolts(self, inputs: Inputs, voltage: Voltage, raw: Samples, start: int, stop: int) -> Microvolts:
+        """The outputs ``start:stop``, (channel, time)."""
+        fir, gains = self._filter(voltage), (voltage.meta.gain_to_uv, voltage.meta.offset_to_uv)
+        if self.processing == "destriped":
+            before = self._factor_before(voltage)
+            probe = _probe(voltage, before, inputs.channel_labels(voltage.band))
+            n_samples = -(-raw.n_samples // before)
+            return destriped_lfp(
+                partial(_read_uv, raw, before, *gains), n_samples, low_pass(fir.factor // before), start, stop, probe
+            )
+        lfp = decimate(raw, fir, start, stop, *gains)
+        if self.processing == "car":
+            good = inputs.channel_labels(voltage.band) == ChannelLabel.GOOD
+            subtract_common(lfp, voltage.geometry.shank, good, self._where(voltage))
+        return lfp
 
     def check_source(self, inputs: Inputs) -> None:
         """The hash of the whole file, where all of it is read anyway."""
@@ -119,12 +179,19 @@ class LfpProduct:
     def _raw(self, voltage: Voltage) -> VoltageProduct:
         return VoltageProduct(voltage.band, _ANY_LAYOUT, self.window_s)
 
+    def _where(self, voltage: Voltage) -> str:
+        return f"pid {voltage.insertion.pid}, product {self.name}"
+
+    def _factor_before(self, voltage: Voltage) -> int:
+        """Decimation before destriping."""
+        return factor_before(self._filter(voltage).factor, _nominal_hz(voltage))
+
     def _filter(self, voltage: Voltage) -> Fir:
-        nominal_hz = round(voltage.meta.sampling_rate_hz / _NOMINAL_STEP_HZ) * _NOMINAL_STEP_HZ
+        nominal_hz = _nominal_hz(voltage)
         factor, rest = divmod(nominal_hz, self.rate_hz)
         if rest or factor < 2:
             raise PlanRefused(
-                f"pid {voltage.insertion.pid}, product {self.name}: expected a rate that is a whole fraction of the "
+                f"{self._where(voltage)}: expected a rate that is a whole fraction of the "
                 f"{nominal_hz} Hz of its {voltage.band} band, such as lfp_250hz or lfp_500hz"
             )
         return low_pass(factor)
@@ -135,35 +202,78 @@ class LfpProduct:
         factor = self._filter(voltage).factor
         start, stop = -(-raw_start // factor), -(-raw_stop // factor)
         if start >= stop:
-            raise PlanRefused(
-                f"pid {voltage.insertion.pid}, product {self.name}: the window holds no sample at this rate"
-            )
+            raise PlanRefused(f"{self._where(voltage)}: the window holds no sample at this rate")
         return start, stop
 
 
 _ANY_LAYOUT: VoltageLayout = voltage_layout("balanced")
 
 
-def lfp_rate(name: str) -> int:
-    """The nominal rate in the name of a product.
+def parse_lfp(name: str, window_s: tuple[float, float] | None = None, dtype: str = "float32") -> LfpProduct:
+    """The product of a name.
 
     Raises
     ------
     BadArgument
-        If it is not ``lfp_<rate>hz`` with a whole rate from 1 to `MAX_RATE_HZ`.
+        If the name is not ``lfp_<rate>hz`` with a whole rate from 1 to `MAX_RATE_HZ` and a suffix that exists, or
+        there is no such `dtype`.
 
     Examples
     --------
-    >>> lfp_rate("lfp_250hz")
-    250
+    >>> product = parse_lfp("lfp_250hz_car")
+    >>> product.rate_hz, product.processing
+    (250, 'car')
     """
-    match = re.fullmatch(r"lfp_([1-9][0-9]{0,5})hz", name)
+    match = re.fullmatch(r"lfp_([1-9][0-9]{0,5})hz(?:_(.+))?", name)
     if match is None or int(match[1]) > MAX_RATE_HZ:
         raise BadArgument(
             f"expected lfp_<rate>hz with a whole rate from 1 to {MAX_RATE_HZ} Hz, such as lfp_250hz (faster voltage: "
             "the products lf and ap)"
         )
-    return int(match[1])
+    processing = match[2] or ""
+    if processing not in REFERENCES:
+        known = ", ".join(f"lfp_{match[1]}hz{'_' if suffix else ''}{suffix}" for suffix in REFERENCES)
+        raise BadArgument(f"there is no suffix _{processing}; expected one of {known}")
+    if dtype not in DTYPES:
+        raise BadArgument(f"lfp_dtype: expected {' or '.join(DTYPES)}, got {dtype!r}")
+    return LfpProduct(int(match[1]), window_s, processing, dtype)
+
+
+def _nominal_hz(voltage: Voltage) -> int:
+    return round(voltage.meta.sampling_rate_hz / _NOMINAL_STEP_HZ) * _NOMINAL_STEP_HZ
+
+
+def _read_uv(raw: Samples, factor: int, gain: Floats, offset: Floats, start: int, stop: int) -> Microvolts:
+    """The samples ``start:stop`` of a recording decimated by `factor`, (channel, time)."""
+    if factor > 1:
+        return decimate(raw, low_pass(factor), start, stop, gain, offset)
+    uv = raw.read(start, stop, slice(0, len(gain))).astype(np.float32)
+    uv *= gain[:, None].astype(np.float32)
+    uv += offset[:, None].astype(np.float32)
+    return uv
+
+
+def _probe(voltage: Voltage, factor: int, label: NDArray[np.int8]) -> Probe:
+    """What destriping asks of a probe after decimation by `factor`."""
+    made_from_ap = voltage.band == "lf" and not voltage.meta.model.imro_gains  # its shifts count AP samples
+    geometry = voltage.geometry
+    return Probe(
+        rate_hz=voltage.meta.sampling_rate_hz / factor,
+        shift=geometry.sample_shift / (LF_RATIO if made_from_ap else factor),
+        x_um=geometry.x_um + SHANK_PITCH_UM * geometry.shank,
+        y_um=geometry.y_um,
+        shank=geometry.shank,
+        label=label,
+    )
+
+
+def _destripe_kwargs(rate_hz: float) -> str:
+    """The call of `ibldsp.voltage.destripe_lfp` that gives the same, besides its arrays.
+
+    There the version of the probe only says whether there is a sample shift; here there always is.
+    """
+    kwargs = {"fs": rate_hz, "butter_kwargs": butterworth(rate_hz), "k_filter": False, "neuropixel_version": 1}
+    return to_json(kwargs)
 
 
 def _source(inputs: Inputs) -> Voltage:

@@ -39,6 +39,19 @@ class ArrayPlan:
         return prod(ceil(size / chunk) for size, chunk in zip(self.shape, self.chunks, strict=True))
 
 
+def region_of(array: ArrayPlan, region: Region, first: ArrayPlan) -> Region:
+    """The part of a region that an array has: regions run along the dimensions of the first array of a store.
+
+    Examples
+    --------
+    >>> lfp = ArrayPlan("lfp", ("channel", "time"), (2, 9), "float32", (2, 9))
+    >>> mask = ArrayPlan("saturated", ("time",), (9,), "bool", (9,))
+    >>> region_of(mask, ((0, 2), (3, 6)), lfp)
+    ((3, 6),)
+    """
+    return tuple(region[first.dims.index(dim)] for dim in array.dims)
+
+
 @dataclass(frozen=True, slots=True)
 class StorePlan:
     """One store: one product of one insertion.
@@ -101,12 +114,15 @@ class Options:
         Part of the voltage, session seconds; None for all.
     link : tuple of str
         Which of ``ap`` and ``lf`` stay in the files of the source.
+    lfp_dtype : str
+        ``float32`` (uV) or ``int16`` with a gain.
     """
 
     counts_layout: str = "balanced"
     voltage_layout: str = "balanced"
     window_s: tuple[float, float] | None = None
     link: tuple[str, ...] = ()
+    lfp_dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)

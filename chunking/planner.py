@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from chunking.plan import ArrayPlan, Options, Plan, Region, StorePlan
+from chunking.plan import ArrayPlan, Options, Plan, Region, StorePlan, region_of
 from chunking.products import Product, parse_product
 from chunking.provenance import build_key
 from loaders.alf_paths import check_pid
@@ -64,8 +64,12 @@ def _plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
 
 
 def _largest_task(arrays: Sequence[ArrayPlan], regions: Sequence[Region]) -> int:
-    cells = max((prod(stop - start for start, stop in region) for region in regions), default=0)
-    return cells * sum(np.dtype(array.dtype).itemsize for array in arrays)
+    return max((sum(_region_bytes(array, region, arrays[0]) for array in arrays) for region in regions), default=0)
+
+
+def _region_bytes(array: ArrayPlan, region: Region, first: ArrayPlan) -> int:
+    cells = prod(stop - start for start, stop in region_of(array, region, first))
+    return cells * np.dtype(array.dtype).itemsize
 
 
 def _unique(items: Iterable[Any], what: str) -> list[Any]:

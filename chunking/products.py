@@ -57,7 +57,10 @@ class Product(Protocol):
 
 
 def parse_product(name: str, options: Options | None = None) -> Product:
-    """The product `name`: ``spikes``, ``channels``, ``counts_<width>``, ``ap``, ``lf``, ``sync``, ``lfp_<rate>hz``.
+    """The product of a name.
+
+    That is ``spikes``, ``channels``, ``counts_<width>``, ``ap``, ``lf``, ``sync``, ``lfp_<rate>hz``,
+    ``lfp_<rate>hz_car`` or ``lfp_<rate>hz_destriped``.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def parse_product(name: str, options: Options | None = None) -> Product:
     """
     from chunking.bins import width_from_name
     from chunking.layouts import counts_layout, voltage_layout
-    from chunking.lfp_product import LfpProduct, lfp_rate
+    from chunking.lfp_product import parse_lfp
     from chunking.linked_product import LinkedProduct
     from chunking.sorting_products import ChannelsProduct, CountsProduct, SpikesProduct
     from chunking.voltage_product import SyncProduct, VoltageProduct
@@ -84,7 +87,7 @@ def parse_product(name: str, options: Options | None = None) -> Product:
         return VoltageProduct(name, voltage_layout(options.voltage_layout), options.window_s)
     if name.startswith("lfp"):
         try:
-            return LfpProduct(lfp_rate(name), options.window_s)
+            return parse_lfp(name, options.window_s, options.lfp_dtype)
         except BadArgument as error:
             raise PlanRefused(f"product {name!r}: {error}") from error
     if match := re.fullmatch(r"counts_(.+)", name):
@@ -93,8 +96,8 @@ def parse_product(name: str, options: Options | None = None) -> Product:
         except BadArgument as error:
             raise PlanRefused(f"product {name!r}: {error}") from error
     raise PlanRefused(
-        f"product {name!r}: does not exist; expected spikes, channels, ap, lf, sync, lfp_<rate>hz such as lfp_250hz, "
-        "or counts_<width> such as counts_20ms"
+        f"product {name!r}: does not exist; expected spikes, channels, ap, lf, sync, lfp_<rate>hz such as lfp_250hz "
+        "(also lfp_250hz_car, lfp_250hz_destriped), or counts_<width> such as counts_20ms"
     )
 
 

@@ -105,6 +105,15 @@ _GEOMETRY = {
 }
 RAW_CHANNEL = _GEOMETRY | _locations("channel")
 GAINS = ("gain_to_uV", "offset_to_uV")
+CHANNEL_QUALITY = {
+    "channel_label": Variable(
+        ("channel",),
+        "i",
+        "label of the channel, by ibldsp.voltage.detect_bad_channels",
+        extra={"flag_values": [0, 1, 2, 3], "flag_meanings": "good dead noisy outside_brain"},
+    ),
+    "bad": Variable(("channel",), "b", "the channel is dead, noisy or outside the brain"),
+}
 KNOTS = {
     "knot_sample": Variable(("knot",), "f", "sample of the band at a knot of the clock", "1"),
     "knot_time": Variable(("knot",), "f", "session time at a knot of the clock", "s", {"clock": "session"}),
@@ -128,6 +137,13 @@ TIME = Variable(
 )
 SAMPLE_TIME = Variable(("time",), "f", "session time of the sample", "s", {"axis": "T", "clock": "session"})
 LFP = Variable(("channel", "time"), "f", "voltage, low-passed and decimated; see the attributes of the store", "uV")
+LFP_STEPS = Variable(("channel", "time"), "i", f"{LFP.long_name}: uV = gain_to_uV * lfp", "count")
+SATURATED = Variable(
+    ("time",),
+    "b",
+    "some raw sample that this one stands for is saturated",
+    extra={"criterion": "more than 20 % of the channels beyond 0.96 of their range, in any of the nearest raw samples"},
+)
 COUNTS = Variable(("unit", "time"), "u", "number of spikes in the bin", "1", {"cell_methods": "time: sum"})
 
 SPIKE = {
@@ -228,6 +244,12 @@ def voltage_channels(meta: RecordingMeta, geometry: Geometry, places: Locations)
     return {name: _variable(v, data[name]) for name, v in RAW_CHANNEL.items()}
 
 
+def channel_quality(label: NDArray[np.int8]) -> dict[str, xr.Variable]:
+    """The labels (channel,) of `loaders.channel_quality`, and which are bad."""
+    data: dict[str, NDArray[Any]] = {"channel_label": label, "bad": label != 0}
+    return {name: _variable(v, data[name]) for name, v in CHANNEL_QUALITY.items()}
+
+
 def sample_times(seconds: NDArray[np.float64]) -> xr.Variable:
     """The coordinate ``time`` of samples that need not be evenly spaced."""
     return _variable(SAMPLE_TIME, seconds)
@@ -275,6 +297,8 @@ def validate(ds: xr.Dataset) -> None:
     wanted = expected(product)
     if ds.attrs.get("storage") == "linked" and product not in ds.variables:
         wanted = {name: variable for name, variable in wanted.items() if name != product}  # it lies elsewhere
+    if wanted.get("lfp") is LFP and "lfp" in ds.variables and ds.variables["lfp"].dtype.kind == "i":
+        wanted["lfp"] = LFP_STEPS
     problems = [f"variable {name} is missing" for name in sorted(set(wanted) - set(ds.variables))]
     for name, variable in sorted(wanted.items()):
         if name not in ds.variables:
@@ -305,7 +329,8 @@ def expected(product: str) -> dict[str, Variable]:
         return RAW_CHANNEL | KNOTS | {kind: voltage(kind)}
     if kind == "lfp":
         channel = {name: variable for name, variable in RAW_CHANNEL.items() if name not in GAINS}
-        return channel | {"time": SAMPLE_TIME, "lfp": LFP}
+        quality = CHANNEL_QUALITY if product.endswith(("_car", "_destriped")) else {}
+        return channel | quality | {"time": SAMPLE_TIME, "lfp": LFP, "saturated": SATURATED}
     raise StoreError(
         f"attribute 'product': expected spikes, channels, ap, lf, sync, lfp_<rate>hz or counts_<width>, got {product!r}"
     )

@@ -13,7 +13,7 @@ from scipy.signal import firwin, freqz, upfirdn
 import cubes
 from chunking import decimate
 from chunking.decimate import ATTENUATION_DB, low_pass
-from chunking.lfp_product import LfpProduct, lfp_rate
+from chunking.lfp_product import LfpProduct, parse_lfp
 from cubes.cli import run
 from loaders.errors import BadArgument, CorruptData, NotFound, PlanRefused
 from loaders.flat_binary import FlatBinary
@@ -199,7 +199,7 @@ def test_any_cut_gives_the_same_numbers(flat):
 @pytest.mark.parametrize("name", ["lfp_0hz", "lfp_0250hz", "lfp_9999hz", "lfp_2500hz", "lfp_x", "lfp", "lfp_12.5hz"])
 def test_names_that_are_none(source, tmp_path, name):
     with pytest.raises(BadArgument, match="such as lfp_250hz"):
-        lfp_rate(name)
+        parse_lfp(name)
     with pytest.raises(PlanRefused, match=f"product '{name}': expected lfp_<rate>hz"):
         cubes.plan(source, [A.pid], [name], root=tmp_path)
 
