@@ -25,6 +25,7 @@ def plan(
     voltage_layout: str = "balanced",
     window_s: tuple[float, float] | None = None,
     link: Iterable[str] = (),
+    lfp_dtype: str = "float32",
 ) -> Plan:
     """Plan the stores of some insertions, and refuse what cannot be built. Writes nothing.
 
@@ -37,7 +38,9 @@ def plan(
     products : iterable of str
         ``spikes`` (every spike), ``channels`` (the recording sites) and ``counts_<width>`` of any width, such as
         ``counts_1ms``, ``counts_20ms`` or ``counts_1_3s``; ``ap`` and ``lf`` (the voltage as recorded);
-        ``lfp_<rate>hz`` (low-passed and decimated, uV), such as ``lfp_250hz``; ``sync`` (the digital lines).
+        ``lfp_<rate>hz`` (low-passed and decimated, uV), such as ``lfp_250hz``, also as ``lfp_250hz_car`` (the median of
+        the good channels of each shank taken away) and ``lfp_250hz_destriped`` (as IBL destripes: 0.5-300 Hz, bad
+        channels interpolated); ``sync`` (the digital lines).
         By default what is linked or, if nothing is, ``spikes``, ``channels`` and ``counts_20ms``.
     root : path
         Folder of the stores; the store of a product is ``<root>/insertions/<pid>/<product>.zarr``.
@@ -52,6 +55,8 @@ def plan(
     link : iterable of str
         Which of ``ap`` and ``lf`` are not copied: their store has the labels and says where the recording lies and
         what it must hold. `cubes.open` shows them all the same; plain xarray shows only the labels.
+    lfp_dtype : str
+        ``float32`` (uV), or ``int16`` with the attribute ``gain_to_uV``: half the size, off by half a gain at most.
 
     Returns
     -------
@@ -82,7 +87,7 @@ def plan(
         Path(root),
         sorter=sorter,
         revision=revision,
-        options=Options(counts_layout, voltage_layout, window_s, link),
+        options=Options(counts_layout, voltage_layout, window_s, link, lfp_dtype),
     )
 
 

@@ -112,8 +112,8 @@ class Choice:
     to
         Folder of the stores.
     products
-        spikes, channels, ap, lf, sync, lfp_RATEhz (lfp_250hz ...), counts_WIDTH (counts_1ms, counts_1_3s ...). By
-        default what is linked or, if nothing is, spikes channels counts_20ms.
+        spikes, channels, ap, lf, sync, lfp_RATEhz (lfp_250hz, lfp_250hz_car, lfp_250hz_destriped ...), counts_WIDTH
+        (counts_1ms, counts_1_3s ...). By default what is linked or, if nothing is, spikes channels counts_20ms.
     sorter
         Exact spike sorter, such as iblsorter.
     revision
@@ -126,6 +126,8 @@ class Choice:
         Part of the voltage, as START:STOP in session seconds, such as 0:600.
     link
         Which of ap and lf are not copied but shown from the files of the source.
+    lfp_dtype
+        float32 (microvolts) or int16 (with a gain).
     cache
         Folder for files of a remote source. By default $IBL_CUBES_CACHE, or else ibl-cubes in the user's cache.
     release
@@ -143,6 +145,7 @@ class Choice:
     voltage_layout: str = "balanced"
     window: str | None = None
     link: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    lfp_dtype: str = "float32"
     cache: Path | None = None
     release: str | None = None
     tables: Path | None = None
@@ -163,6 +166,7 @@ class Choice:
             voltage_layout=self.voltage_layout,
             window_s=_window(self.window),
             link=self.link,
+            lfp_dtype=self.lfp_dtype,
         )
 
     def catalog(self, pids: tuple[str, ...]) -> Catalog:

@@ -6,6 +6,8 @@ import xarray as xr
 
 from loaders.errors import BadArgument
 
+_GAINS = ("gain_to_uV", "offset_to_uV")
+
 
 def to_uv(voltage: xr.DataArray) -> xr.DataArray:
     """Convert voltage as recorded to microvolts; lazy data stay lazy.
@@ -13,7 +15,8 @@ def to_uv(voltage: xr.DataArray) -> xr.DataArray:
     Parameters
     ----------
     voltage : (channel, ...) int16 DataArray
-        ``ap`` or ``lf``, with its coordinates ``gain_to_uV`` and ``offset_to_uV`` (channel).
+        ``ap`` or ``lf``, with its coordinates ``gain_to_uV`` and ``offset_to_uV`` (channel), or ``lfp`` as int16, which
+        has the two as attributes.
 
     Returns
     -------
@@ -33,12 +36,16 @@ def to_uv(voltage: xr.DataArray) -> xr.DataArray:
     >>> cubes.to_uv(xr.DataArray([[2, -4]], dims=("channel", "time"), coords=gains).astype("int16")).values
     array([[  5., -10.]], dtype=float32)
     """
-    missing = [name for name in ("gain_to_uV", "offset_to_uV") if name not in voltage.coords]
-    if missing:
-        raise BadArgument(f"voltage: expected the coordinates gain_to_uV and offset_to_uV, {missing[0]} is missing")
+    known = {name: voltage.coords[name] for name in _GAINS if name in voltage.coords}
+    if not known:
+        known = {name: xr.DataArray(voltage.attrs[name]) for name in _GAINS if name in voltage.attrs}
+    if missing := [name for name in _GAINS if name not in known]:
+        raise BadArgument(
+            f"voltage: expected the coordinates or attributes gain_to_uV and offset_to_uV, {missing[0]} is missing"
+        )
     if voltage.dtype.kind != "i":
         raise BadArgument(f"voltage: expected integers as recorded, got {voltage.dtype}; it may be in uV already")
-    gain, offset = (voltage[name].astype("float32") for name in ("gain_to_uV", "offset_to_uV"))
-    scaled = voltage.astype("float32") * gain + offset
-    attrs = {name: value for name, value in voltage.attrs.items() if name not in ("gain_to_uV", "offset_to_uV")}
+    gain, offset = (known[name].astype("float32") for name in _GAINS)
+    scaled: xr.DataArray = voltage.astype("float32") * gain + offset
+    attrs = {name: value for name, value in voltage.attrs.items() if name not in _GAINS}
     return scaled.assign_attrs(attrs | {"units": "uV", "long_name": "voltage"})
