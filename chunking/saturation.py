@@ -4,7 +4,8 @@ That is ``ibldsp.voltage.saturation(..., v_per_sec=None)``, whose other criterio
 saturation. Here it is computed from the integers as recorded.
 
 After decimation a sample stands for the raw samples nearest to it: raw sample ``i`` belongs to output
-``(i + factor // 2) // factor``, those after the last border to the last output. It is saturated if any of them is.
+``(i + factor // 2) // factor`` (the later one of two that are equally near), or to the last one if there is none. An
+output is saturated if any of its raw samples is.
 """
 
 from __future__ import annotations
