@@ -10,7 +10,10 @@ module                idea
 ``products``          what can be built: the protocol, and products by name
 ``sorting_products``  spikes, counts, channels
 ``voltage_product``   ap, lf, sync
-``lfp_product``       lfp_<rate>hz, low-passed and decimated by ``decimate``
+``lfp_product``       lfp_<rate>hz, low-passed and decimated by ``decimate``; _car by ``reference``
+``destripe``          lfp_<rate>hz_destriped: IBL's destriping in blocks
+``saturation``        which samples are saturated, noted while they are read
+``microvolt_steps``   microvolts as int16 with a gain
 ``plan``              the records of a plan: stores, shapes, chunks, bytes; printable
 ``planner``           pids x products -> a plan; refuses before any work
 ``encode``            codecs, and the empty arrays of a new store

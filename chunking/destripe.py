@@ -84,7 +84,8 @@ def destriped_lfp(
 ) -> Microvolts:
     """Destriped and decimated samples of a recording.
 
-    Holds the result and, for 384 channels at 2500 Hz, some 500 MB, whatever the length.
+    Holds the result and, for 384 channels at 2500 Hz, some 600 MB, whatever the length (twice that at 1 Hz, whose
+    filter is long).
 
     Parameters
     ----------

@@ -44,6 +44,7 @@ module                idea
 ``clock``             samples <-> session seconds, between knots
 ``sync_lines``        sync channels -> edges of digital lines
 ``voltage``           the thin sum of the above: a pid and a band -> one `Voltage`
+``channel_quality``   snippets of voltage -> dead, noisy and outside channels, by ibl-neuropixel
 
 ``releases``          lists of released insertions, which the package carries
 ``table_schema``      what the tables of a catalog are: columns, types, units
