@@ -140,6 +140,7 @@ def _record(cache: Path, folder: str, row: Mapping[str, Any]) -> DatasetRecord:
         default=str(row.get("default_revision")) == "True",
         id=str(row["id"]),
         url=file_url(f"{parts.scheme}://{parts.netloc}", unquote(parts.path).lstrip("/")),
+        cache=cache,
     )
 
 

@@ -68,10 +68,16 @@ class Cbin:
             If the header is none, or the two do not fit together.
         """
         source = LocalFile(path)
-        text = LocalFile(source.path.with_suffix(".ch") if header is None else header)
-        if text.size > MAX_HEADER_BYTES:
-            raise CorruptData(f"{text.name}: expected a header of at most {MAX_HEADER_BYTES} bytes, got {text.size}")
-        return cls(source, ChunkIndex.parse(text.read(0, text.size), text.name, source.size))
+        return cls.over(source, LocalFile(source.path.with_suffix(".ch") if header is None else header))
+
+    @classmethod
+    def over(cls, source: ByteSource, header: ByteSource) -> Cbin:
+        """Open what two byte sources hold; see `open` for the errors."""
+        if header.size > MAX_HEADER_BYTES:
+            raise CorruptData(
+                f"{header.name}: expected a header of at most {MAX_HEADER_BYTES} bytes, got {header.size}"
+            )
+        return cls(source, ChunkIndex.parse(header.read(0, header.size), header.name, source.size))
 
     @property
     def n_channels(self) -> int:

@@ -24,6 +24,16 @@ from loaders.retry import DEFAULT_RETRY, Retry, TransientError
 from loaders.verified import VerifiedSums
 
 
+def fetch(records: Iterable[DatasetRecord]) -> None:
+    """Make the files of `records` that can be fetched present in their caches; see `fetch_files`."""
+    by_cache: dict[Path, list[DatasetRecord]] = {}
+    for record in records:
+        if record.url and record.cache is not None:
+            by_cache.setdefault(record.cache, []).append(record)
+    for cache, wanted in by_cache.items():
+        fetch_files(wanted, cache)
+
+
 def fetch_files(
     records: Iterable[DatasetRecord],
     root: str | Path,

@@ -116,7 +116,8 @@ class OneCatalog:
         session_path = self._session_path(insertion.eid)
         server = file_url(self._data_server, session_folder(insertion)) if self._data_server else ""
         table = self._one.list_datasets(insertion.eid, details=True)
-        records = [_record(session_path, server, str(index), row) for index, row in table.iterrows()]
+        cache = Path(self._one.cache_dir)
+        records = [_record(cache, session_path, server, str(index), row) for index, row in table.iterrows()]
         return sorted(records, key=lambda record: record.rel_path)
 
     def _session_path(self, eid: str) -> Path:
@@ -133,7 +134,7 @@ class OneCatalog:
         return Path(path)
 
 
-def _record(session_path: Path, server: str, dataset_id: str, row: pd.Series[Any]) -> DatasetRecord:
+def _record(cache: Path, session_path: Path, server: str, dataset_id: str, row: pd.Series[Any]) -> DatasetRecord:
     import pandas as pd
 
     rel_path = str(row["rel_path"])
@@ -145,4 +146,5 @@ def _record(session_path: Path, server: str, dataset_id: str, row: pd.Series[Any
         default=bool(row.get("default_revision", False)),
         id=dataset_id,
         url=file_url(server, insert_id(rel_path, dataset_id)) if server and row.get("exists", True) else "",
+        cache=cache if server else None,
     )

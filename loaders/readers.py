@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,13 +65,7 @@ def check_file(record: DatasetRecord) -> SourceFile:
     digest = md5(path)
     if record.md5 is not None and digest != record.md5:
         raise CorruptData(f"{path}: expected md5 {record.md5} as in the catalog, got {digest}; fetch it again")
-    return SourceFile(record.rel_path, record.revision, size, digest, record.id)
-
-
-def hash_notes(records: Iterable[DatasetRecord]) -> list[str]:
-    """What the notes of a product say of fetched files whose catalog has no hash: nothing has confirmed their bytes."""
-    names = sorted({record.rel_path for record in records if record.url and record.md5 is None})
-    return [f"the catalog has no hash of {', '.join(names)}; md5 is of what was fetched"] if names else []
+    return SourceFile(record.rel_path, record.revision, size, digest, record.id, confirmed=record.md5 is not None)
 
 
 def read_npy(path: Path, *, kinds: str, ndim: int = 1) -> NDArray[Any]:

@@ -74,6 +74,8 @@ class DatasetRecord:
     url : str
         Where the file can be fetched from (``https://``, ``s3://``), percent-encoded (``%23`` for ``#``); empty if it
         is only on this machine.
+    cache : Path or None
+        Folder that a fetched file must lie in; None if nothing can be fetched.
     """
 
     rel_path: str
@@ -86,6 +88,7 @@ class DatasetRecord:
     default: bool = False
     id: str = ""
     url: str = ""
+    cache: Path | None = None
 
 
 class Catalog(Protocol):
@@ -222,6 +225,7 @@ class SourceFile:
     """One file that was read, for the provenance of a product.
 
     `md5` is empty for voltage whose catalog has none; `sha1` is that of a compressed file by its own header.
+    `confirmed` says whether the catalog has a hash that agreed; without one, `md5` is that of what was read.
     """
 
     rel_path: str
@@ -230,6 +234,7 @@ class SourceFile:
     md5: str
     id: str = ""
     sha1: str = ""
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

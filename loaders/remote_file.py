@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from loaders.byte_source import ByteSource, LocalFile
 from loaders.errors import BadArgument, CorruptData
 from loaders.http_get import address_of, get
+from loaders.records import DatasetRecord
 from loaders.retry import DEFAULT_RETRY, Retry, TransientError
 
 
@@ -99,3 +101,20 @@ class RemoteFile:
             if len(data) != stop - start:
                 raise TransientError(f"{self.name}: expected {stop - start} bytes at {start}, got {len(data)}")
             return data
+
+
+def open_file(record: DatasetRecord) -> ByteSource:
+    """The bytes of a file: of this machine if it is there, else where it can be fetched from, range by range.
+
+    Raises
+    ------
+    NotFound
+        If it is in neither place.
+    SourceUnavailable
+        If the server cannot be reached.
+    CorruptData
+        If the server has another size than the catalog.
+    """
+    if record.path.is_file() or not record.url:
+        return LocalFile(record.path)
+    return RemoteFile.open(record.url, record.size)

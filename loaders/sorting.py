@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import CorruptData, CubesError
-from loaders.readers import check_file, hash_notes, read_npy, read_table
+from loaders.fetcher import fetch
+from loaders.readers import check_file, read_npy, read_table
 from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Sites, Sorting, SourceFile, Strings, Units
 from loaders.resolve import ResolvedSorting, resolve_sorting
 from loaders.validate import clean_channels, clean_spikes, clean_units
@@ -18,6 +19,9 @@ from loaders.validate import clean_channels, clean_spikes, clean_units
 _SPIKES = {"times": "f", "clusters": "iu", "amps": "f", "depths": "f"}
 _CLUSTERS = {"channels": "iu", "depths": "f"}
 _SITES = {"localCoordinates": "fiu", "rawInd": "iuf", "mlapdv": "fiu", "brainLocationIds_ccf_2017": "iuf"}
+_SITE_FILES = frozenset({"clusters.channels", *(f"channels.{name}" for name in _SITES)})
+_UNIT_FILES = _SITE_FILES | {"clusters.uuids", "clusters.metrics", *(f"clusters.{name}" for name in _CLUSTERS)}
+_SORTING_FILES = _UNIT_FILES | {f"spikes.{name}" for name in _SPIKES}
 _TWO_DIMENSIONAL = ("localCoordinates", "mlapdv")
 
 
@@ -52,8 +56,7 @@ def load_sorting(catalog: Catalog, pid: str, *, sorter: str | None = None, revis
     """
     insertion = catalog.insertion(pid)
     try:
-        resolved = resolve_sorting(catalog.datasets(insertion), insertion.probe, sorter, revision)
-        return _read(insertion, resolved)
+        return _read(insertion, _resolve(catalog, insertion, sorter, revision, _SORTING_FILES))
     except CubesError as error:
         raise type(error)(f"pid {pid}: {error}") from error
 
@@ -65,7 +68,7 @@ def load_sites(catalog: Catalog, pid: str, *, sorter: str | None = None, revisio
     """
     insertion = catalog.insertion(pid)
     try:
-        resolved = resolve_sorting(catalog.datasets(insertion), insertion.probe, sorter, revision)
+        resolved = _resolve(catalog, insertion, sorter, revision, _SITE_FILES)
         reader = _FileReader()
         clusters = reader.arrays(resolved.files, "clusters", {"channels": _CLUSTERS["channels"]})
         channels, _ = _channels(reader, resolved, clusters)
@@ -83,7 +86,7 @@ def load_units(
     """
     insertion = catalog.insertion(pid)
     try:
-        resolved = resolve_sorting(catalog.datasets(insertion), insertion.probe, sorter, revision)
+        resolved = _resolve(catalog, insertion, sorter, revision, _UNIT_FILES)
         reader = _FileReader()
         clusters = reader.arrays(resolved.files, "clusters", _CLUSTERS)
         channels, _ = _channels(reader, resolved, clusters)
@@ -91,6 +94,15 @@ def load_units(
     except CubesError as error:
         raise type(error)(f"pid {pid}: {error}") from error
     return Sites(resolved.sorter, resolved.revision, resolved.collection, channels, tuple(reader.sources)), units
+
+
+def _resolve(
+    catalog: Catalog, insertion: Insertion, sorter: str | None, revision: str | None, names: frozenset[str]
+) -> ResolvedSorting:
+    """The files of one sorting; those of `names`, and the sites of the probe, are on this machine when it returns."""
+    resolved = resolve_sorting(catalog.datasets(insertion), insertion.probe, sorter, revision)
+    fetch([*(file for name, file in resolved.files.items() if name in names), *resolved.sites.values()])
+    return resolved
 
 
 def _channels(
@@ -119,7 +131,7 @@ def _read(insertion: Insertion, resolved: ResolvedSorting) -> Sorting:
         units=units,
         channels=channels,
         sources=tuple(reader.sources),
-        notes=(*resolved.notes, *spike_notes, *unit_notes, *channel_notes, *hash_notes(reader.records)),
+        notes=(*resolved.notes, *spike_notes, *unit_notes, *channel_notes),
     )
 
 
@@ -128,11 +140,9 @@ class _FileReader:
 
     def __init__(self) -> None:
         self.sources: list[SourceFile] = []
-        self.records: list[DatasetRecord] = []
 
     def _path(self, record: DatasetRecord) -> Path:
         self.sources.append(check_file(record))
-        self.records.append(record)
         return record.path
 
     def arrays(

@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
+from loaders.byte_source import LocalFile
 from loaders.cbin import Cbin
 from loaders.checked_source import hash_ranges
 from loaders.clock import Clock
 from loaders.errors import CorruptData, CubesError, NotFound
+from loaders.fetcher import fetch
 from loaders.flat_binary import FlatBinary
 from loaders.geometry import Geometry, geometry_from_meta
 from loaders.raw_files import RawFiles, resolve_raw
-from loaders.readers import check_file, hash_notes, read_npy
+from loaders.readers import check_file, read_npy
 from loaders.recording import Recording
 from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Locations, SourceFile
 from loaders.regions import VOID_ID, locate
+from loaders.remote_file import RemoteFile, open_file
 from loaders.spikeglx_meta import RecordingMeta, check_channels, read_meta
 
 
@@ -63,15 +66,20 @@ class Voltage:
         return self.clock_if_any
 
     def check_source(self) -> None:
-        """Compare a compressed file with the hash in its header; one read of the file.
+        """Compare a compressed file of this machine with the hash in its header; one read of the file.
+
+        A remote one would have to be downloaded twice. There the checksum of every chunk, the size of the whole and
+        the version that the server names in every answer have to do.
 
         Raises
         ------
         CorruptData
             If they differ.
         """
+        source = self.recording.source
+        if isinstance(source, RemoteFile):
+            return
         if isinstance(self.recording, Cbin) and self.recording.index.sha1_compressed:
-            source = self.recording.source
             bounds = (*range(0, source.size, _BLOCK_BYTES), source.size)
             self.refuse_other_sha1(hash_ranges(source, bounds).sha1)
 
@@ -140,15 +148,15 @@ def place_channels(voltage: Voltage, channels: Channels | None) -> Locations:
 
 
 def _load(insertion: Insertion, files: RawFiles) -> Voltage:
-    meta = read_meta(files.meta.path)
+    small = [record for record in (files.meta, files.ch, files.timestamps or files.sync) if record is not None]
+    fetch(small)
+    meta, source = read_meta(files.meta.path), open_file(files.voltage)
     if files.ch is not None:
-        recording: Recording = Cbin.open(files.voltage.path, files.ch.path)
+        recording: Recording = Cbin.over(source, LocalFile(files.ch.path))
     else:
-        recording = FlatBinary.open(files.voltage.path, meta.n_saved_channels, meta.sampling_rate_hz)
+        recording = FlatBinary(source, meta.n_saved_channels, meta.sampling_rate_hz)
     check_channels(meta, recording.n_channels, files.voltage.name)
     notes = [*meta.notes, *_length_note(meta, recording)]
-    small = [record for record in (files.meta, files.ch, files.timestamps or files.sync) if record is not None]
-    notes += hash_notes([files.voltage, *small])
     return Voltage(
         insertion=insertion,
         band=files.band,
