@@ -24,6 +24,7 @@ from cubes.cli import run
 from cubes.sources import cache_folder
 from loaders.bucket import BucketCatalog
 from loaders.errors import BadArgument, CorruptData, NotFound, SourceUnavailable
+from loaders.fetcher import fetch_files
 from loaders.inputs import Inputs
 from loaders.one_cache import OneCatalog
 from loaders.resolve import resolve_sorting
@@ -98,6 +99,16 @@ def test_urls_are_where_the_bytes_are(kind, remote):
     for record in some:
         with urllib.request.urlopen(record.url) as response:
             assert hashlib.md5(response.read()).hexdigest() == record.md5
+
+
+@pytest.mark.parametrize("kind", REMOTE)
+def test_the_files_of_every_source_can_be_fetched(kind, remote, sample_source, tmp_path):
+    catalog = remote(kind)
+    fetch_files(catalog.datasets(catalog.insertion(PIDS[2])), tmp_path / "cache")
+    ours, theirs = load_sorting(sample_source, PIDS[2]), load_sorting(catalog, PIDS[2])
+    np.testing.assert_array_equal(theirs.spikes.times, ours.spikes.times)
+    assert theirs.units.uuid.tolist() == ours.units.uuid.tolist()
+    assert theirs.sources == ours.sources
 
 
 def test_cubes_are_equal_byte_for_byte_whatever_the_source(remote, sample_source, sample_root, alyx_stub, tmp_path):
