@@ -1,7 +1,8 @@
 """A store whose voltage stays where it is: ``link.json`` says in which file, how to decode it, and what it must hold.
 
-The file is named relative to the store, so that both can be moved together. Every range of it has a checksum that is
-compared when it is read: another file in its place is refused, never shown under the labels of the first.
+A file of this machine is named relative to the store, so that both can be moved together, and every range of it has a
+checksum that is compared when it is read. A remote file is named by its url and by the version that the server must
+name in every answer. Another file in its place is refused, never shown under the labels of the first.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from loaders.byte_source import LocalFile
+from loaders.byte_source import ByteSource, LocalFile
 from loaders.cbin import Cbin
 from loaders.checked_source import CheckedSource, RangeHashes, hash_ranges
 from loaders.chunk_index import ChunkIndex
 from loaders.errors import BadArgument, CorruptData, CubesError, NotFound, StoreError
 from loaders.flat_binary import FlatBinary
+from loaders.http_get import address_of
 from loaders.recording import Recording
+from loaders.remote_file import RemoteFile
 from loaders.voltage import Voltage
 
 LINK = "link.json"
@@ -33,8 +36,8 @@ class Link:
 
     Attributes
     ----------
-    path : str
-        Of the recording, relative to the store, with ``/``.
+    place : mapping
+        ``path`` of the recording relative to the store, with ``/``; or its ``url``, ``size`` and ``version``.
     recording : mapping
         ``header``, the keys of its ``.ch``, or ``n_channels`` and ``sample_rate_hz`` if it is not compressed.
     window : (int, int)
@@ -43,15 +46,16 @@ class Link:
         Number of channels that the store shows: without those of synchronisation.
     attrs : mapping
         Attributes of the variable.
-    hashes : RangeHashes
+    hashes : RangeHashes or None
+        None of a remote recording.
     """
 
-    path: str
+    place: Mapping[str, Any]
     recording: Mapping[str, Any]
     window: tuple[int, int]
     n_channels: int
     attrs: Mapping[str, Any]
-    hashes: RangeHashes
+    hashes: RangeHashes | None
 
 
 def write_link(folder: Path, final: Path, voltage: Voltage, window: tuple[int, int], attrs: Mapping[str, Any]) -> None:
@@ -73,29 +77,38 @@ def write_link(folder: Path, final: Path, voltage: Voltage, window: tuple[int, i
         If the recording is not the one that its header was written for.
     """
     recording = voltage.recording
-    source = recording.source
-    if not isinstance(source, LocalFile):
-        raise BadArgument(f"{source.name}: only a file of this machine can be linked; build the product without link")
     if isinstance(recording, Cbin):
         how: dict[str, Any] = {"header": recording.index.to_header()}
-        bounds = recording.index.offsets
     else:
         how = {"n_channels": recording.n_channels, "sample_rate_hz": recording.sample_rate_hz}
-        bounds = (*range(0, source.size, _RANGE_BYTES), source.size)
-    hashes = hash_ranges(source, bounds)
-    voltage.refuse_other_sha1(hashes.sha1)
     link = {
         "link_version": 1,
-        "path": Path(os.path.relpath(source.path.resolve(), final.resolve())).as_posix(),
+        **_place(voltage, final),
         "recording": how,
         "window": list(window),
         "n_channels": voltage.meta.n_channels,
         "attrs": dict(attrs),
-        "sha1": hashes.sha1,
-        "bounds": list(hashes.bounds),
-        "crc32": list(hashes.crc32),
     }
     (folder / LINK).write_text(json.dumps(link, sort_keys=True, allow_nan=False))
+
+
+def _place(voltage: Voltage, final: Path) -> dict[str, Any]:
+    """Where a recording lies, and how it will be known again."""
+    source = voltage.recording.source
+    if isinstance(source, RemoteFile):
+        if not source.version:
+            raise BadArgument(f"{source.name}: the server names no version of it, so a change could not be noticed")
+        return {"place": {"url": source.name, "size": source.size, "version": source.version}, "hashes": None}
+    if not isinstance(source, LocalFile):
+        raise BadArgument(f"{source.name}: expected a file, got {type(source).__name__}")
+    recording = voltage.recording
+    bounds = (
+        recording.index.offsets if isinstance(recording, Cbin) else (*range(0, source.size, _RANGE_BYTES), source.size)
+    )
+    hashes = hash_ranges(source, bounds)
+    voltage.refuse_other_sha1(hashes.sha1)
+    path = Path(os.path.relpath(source.path.resolve(), final.resolve())).as_posix()
+    return {"place": {"path": path}, "hashes": asdict(hashes)}
 
 
 def is_linked(store: Path) -> bool:
@@ -109,9 +122,10 @@ def read_link(store: Path) -> Link:
         link = json.loads((store / LINK).read_text())
         if link["link_version"] != 1:
             raise StoreError(f"store {store}: link version {link['link_version']} is unknown; update ibl-cubes")
-        hashes = RangeHashes(tuple(link["bounds"]), tuple(link["crc32"]), str(link["sha1"]))
+        given = link["hashes"]
+        hashes = given and RangeHashes(tuple(given["bounds"]), tuple(given["crc32"]), str(given["sha1"]))
         start, stop = link["window"]
-        return Link(link["path"], link["recording"], (start, stop), link["n_channels"], link["attrs"], hashes)
+        return Link(link["place"], link["recording"], (start, stop), link["n_channels"], link["attrs"], hashes)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"store {store}: its {LINK} cannot be read ({error!r}); build the store again") from error
 
@@ -126,19 +140,24 @@ def open_linked(store: Path, link: Link) -> Recording:
     CorruptData
         If it has another size; if it has other bytes, this is raised when they are read.
     """
-    path = Path(os.path.normpath(store.resolve() / link.path))
     remedy = "put the file back, or remove the store and build it again"
     try:
-        source = CheckedSource(LocalFile(path), link.hashes)
+        source = _open_place(store, link)
         if (header := link.recording.get("header")) is None:
             return FlatBinary(source, link.recording["n_channels"], link.recording["sample_rate_hz"])
         return Cbin(source, ChunkIndex.parse(json.dumps(header), str(store / LINK), source.size))
     except NotFound as error:
-        raise NotFound(
-            f"store {store}: the recording that it links to was moved or removed: {path}; {remedy}"
-        ) from error
+        what = "the recording that it links to was moved or removed"
+        raise NotFound(f"store {store}: {what}: {error}; {remedy}") from error
     except CorruptData as error:
         raise CorruptData(f"store {store}: the recording that it links to has changed: {error}; {remedy}") from error
+
+
+def _open_place(store: Path, link: Link) -> ByteSource:
+    if link.hashes is not None:
+        return CheckedSource(LocalFile(os.path.normpath(store.resolve() / link.place["path"])), link.hashes)
+    url = link.place["url"]
+    return RemoteFile(url, link.place["size"], address_of(url), link.place["version"])
 
 
 def check_linked(store: Path, *, quick: bool = False) -> list[str]:
@@ -149,7 +168,11 @@ def check_linked(store: Path, *, quick: bool = False) -> list[str]:
     except CubesError as error:
         return [str(error)]
     problems = []
-    for start, stop in () if quick else pairwise(link.hashes.bounds):
+    if link.hashes is None:  # a remote recording is asked for one byte, and so for its version
+        bounds: tuple[int, ...] = (0, 1)
+    else:
+        bounds = () if quick else link.hashes.bounds
+    for start, stop in pairwise(bounds):
         try:
             source.read(start, stop)
         except CubesError as error:

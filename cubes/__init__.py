@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from chunking.plan import Plan
     from cubes.binning import bin
     from cubes.building import build, plan
+    from cubes.engine import open_remote
     from cubes.index import attach_clock
     from cubes.microvolts import to_uv
     from cubes.opening import open
@@ -53,6 +54,7 @@ _HOME = {
     "info": "cubes.stores",
     "ls": "cubes.stores",
     "open": "cubes.opening",
+    "open_remote": "cubes.engine",
     "plan": "cubes.building",
     "plot_voltage": "cubes.voltage_figure",
     "presence": "cubes.presence_table",
@@ -78,6 +80,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "plan",
     "build",
     "open",
+    "open_remote",
     "attach_clock",
     "bin",
     "select",

@@ -30,6 +30,7 @@ from loaders.folder import FileCatalog
 from loaders.inputs import Inputs
 from loaders.raw_files import band_of
 from loaders.recording import Recording
+from loaders.records import Catalog
 from loaders.voltage import load_voltage
 
 Rows = int | slice | NDArray[np.integer[Any]]
@@ -61,8 +62,9 @@ def open_voltage(path: str | os.PathLike[str]) -> xr.Dataset:
 
     Parameters
     ----------
-    path : path
-        A ``.cbin``, with its ``.ch`` and ``.meta`` beside it, or a ``.bin`` with its ``.meta``.
+    path : path or url
+        A ``.cbin``, with its ``.ch`` and ``.meta`` beside it, or a ``.bin`` with its ``.meta``; or the url of a
+        ``.cbin`` in the public bucket, of which exactly the chunks are requested that hold what is asked for.
 
     Returns
     -------
@@ -85,11 +87,57 @@ def open_voltage(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     if not isinstance(path, str | os.PathLike):
         raise BadArgument(f"path: expected the path of a voltage file, got {type(path).__name__}")
-    path = Path(path)
-    band = band_of(path.name)
-    catalog = FileCatalog(path)
-    inputs = Inputs(catalog, catalog.insertions()[0].pid)
-    voltage, sites = load_voltage(catalog, inputs.insertion.pid, band, need_clock=False), inputs.sites_if_any
+    if isinstance(path, str) and "://" in path:
+        from cubes.sources import cache_folder
+        from loaders.bucket_url import session_of_url
+
+        session, insertion, band = session_of_url(path, cache_folder())
+        return voltage_in_place(session, insertion.pid, band)
+    band = band_of(Path(path).name)
+    catalog = FileCatalog(Path(path))
+    return voltage_in_place(catalog, catalog.insertions()[0].pid, band)
+
+
+def open_remote(pid: str, band: str = "ap", *, source: Catalog | str = "bucket") -> xr.Dataset:
+    """The voltage of an insertion where it is, as a lazy, labelled dataset: a window costs the chunks that hold it.
+
+    Parameters
+    ----------
+    pid : str
+        Probe insertion.
+    band : {"ap", "lf"}
+    source : Catalog or str
+        From `cubes.source`, or the name of one that needs no folder.
+
+    Returns
+    -------
+    Dataset
+        As of `xr.open_dataset` with the engine ``cubes``. The small files that label it are fetched and kept.
+
+    Raises
+    ------
+    NotFound
+        If the source does not have the insertion, or the insertion not the band.
+    SourceUnavailable
+        If the source cannot be reached.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> cubes.open_remote(pid, "lf", source=cubes.source("one", "sample")).lf.dims
+    ('channel', 'time')
+    """
+    if isinstance(source, str):
+        from cubes.sources import source as open_source
+
+        source = open_source(source)
+    return voltage_in_place(source, pid, band)
+
+
+def voltage_in_place(catalog: Catalog, pid: str, band: str) -> xr.Dataset:
+    """The voltage of one band of an insertion, without a copy."""
+    inputs = Inputs(catalog, pid)
+    voltage, sites = load_voltage(catalog, pid, band, need_clock=False), inputs.sites_if_any
     variable = voltage_variable(voltage.recording, voltage.meta.n_channels, voltage_attrs(voltage))
     coordinates = voltage_coordinates(voltage, sites)
     if voltage.clock_if_any is not None:

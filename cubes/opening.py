@@ -8,6 +8,7 @@ from typing import Literal
 import xarray as xr
 
 from chunking.link import is_linked, open_linked, read_link
+from chunking.manifest import read_manifest
 from chunking.schema import validate
 from cubes.index import attach_clock
 from cubes.pinned_store import pin
@@ -94,11 +95,11 @@ def _linked_voltage(store: Path, chunks: Chunks) -> xr.Variable:
     """The voltage of the file that a store links to."""
     from cubes.engine import voltage_variable
 
-    link = read_link(store)
+    link, build_key = read_link(store), read_manifest(store)["build_key"]
     variable = voltage_variable(open_linked(store, link), link.n_channels, link.attrs)
     if chunks is not None:
         wanted = variable.encoding["preferred_chunks"] if chunks == "native" else chunks
-        variable = variable.chunk(wanted, name=f"linked-{store.stem}-{link.hashes.sha1}-")
+        variable = variable.chunk(wanted, name=f"linked-{store.stem}-{build_key}-")
     return variable.isel(time=slice(*link.window))
 
 

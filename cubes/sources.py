@@ -6,7 +6,6 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +187,9 @@ def _listed(release: str | None, insertions: Any) -> Any:
 
 
 def _release(name: str) -> Any:
-    return import_module("loaders.releases").release(name)
+    from loaders.releases import release
+
+    return release(name)
 
 
 def write_sample(folder: str | Path, *, voltage: bool = True, progress: Callable[[str], None] | None = None) -> Path:

@@ -148,6 +148,7 @@ class BucketCatalog:
             md5=_md5(item["e_tag"]),
             id=dataset_id,
             url=self._url(item["path"]),
+            version=item["e_tag"] or "",
             cache=self._cache,
         )
         return replace(record, default=bool(record.revision) and record.revision == self._revision)

@@ -74,6 +74,8 @@ class DatasetRecord:
     url : str
         Where the file can be fetched from (``https://``, ``s3://``), percent-encoded (``%23`` for ``#``); empty if it
         is only on this machine.
+    version : str
+        The ETag that the server gave with its list of files; empty if it gave none.
     cache : Path or None
         Folder that a fetched file must lie in; None if nothing can be fetched.
     """
@@ -88,6 +90,7 @@ class DatasetRecord:
     default: bool = False
     id: str = ""
     url: str = ""
+    version: str = ""
     cache: Path | None = None
 
 

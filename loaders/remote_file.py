@@ -117,4 +117,6 @@ def open_file(record: DatasetRecord) -> ByteSource:
     """
     if record.path.is_file() or not record.url:
         return LocalFile(record.path)
+    if record.size is not None and record.version.startswith('"'):  # all is known: no request
+        return RemoteFile(record.url, record.size, address_of(record.url), record.version)
     return RemoteFile.open(record.url, record.size)

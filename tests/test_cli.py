@@ -163,7 +163,7 @@ def test_ctrl_c_publishes_nothing_half_written(sample_root, tmp_path):
     )
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while process.poll() is None and not list(root.glob(".staging/*/counts/c/*")):
+    while process.poll() is None and not list(root.glob(".staging/*/store/counts/c/*")):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGINT)
