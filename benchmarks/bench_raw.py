@@ -211,18 +211,22 @@ def run_windows(session: Session, method: str) -> Run:
     return result
 
 
-def measure(session: Session, rounds: int, peers: bool) -> dict[str, dict[tuple[str, str], list[Run]]]:
-    """All parts, each in turns, each run in a process of its own."""
+def measure(
+    session: Session, rounds: int, peers: bool, parts: list[str]
+) -> dict[str, dict[tuple[str, str], list[Run]]]:
+    """The parts, each in turns, each run in a process of its own."""
     one = [sys.executable, __file__, "--one", session.root]
-    results = {"decode": take_turns({(b, m): [*one, "decode", b, m] for b in BANDS for m in DECODERS}, rounds)}
     builds: dict[tuple[str, str], list[str | Path]] = {}
     for band in BANDS:
         builds[band, "cubes.build"] = [*one, "build", band, ""]
         if peers and band == "ap":  # it cannot place the channels of an .lf.meta
             builds[band, "SpikeInterface"] = [*one, "peer", band, ""]
-    results["build"] = take_turns(builds, rounds)
-    results["windows"] = take_turns({("ap", m): [*one, "windows", "ap", m] for m in WINDOWS}, rounds)
-    return results
+    commands = {
+        "decode": {(b, m): [*one, "decode", b, m] for b in BANDS for m in DECODERS},
+        "build": builds,
+        "windows": {("ap", m): [*one, "windows", "ap", m] for m in WINDOWS},
+    }
+    return {part: take_turns(commands[part], rounds) for part in parts}
 
 
 def run_peer(session: Session, band: str) -> Run:
@@ -246,8 +250,16 @@ def report(results: dict[str, dict[tuple[str, str], list[Run]]], session: Sessio
         size = session.samples(band).nbytes
         stored = session.cbin(band).stat().st_size
         lines += ["", f"{band}.cbin: {size / 1e6:.0f} MB of samples, mtscomp ratio {size / stored:.2f}"]
+    tables = {"decode": decode_tables, "build": build_tables, "windows": windows_table}
+    for part, runs in results.items():
+        lines += tables[part](runs, session)
+    return "\n".join(lines)
+
+
+def decode_tables(results: dict[tuple[str, str], list[Run]], session: Session) -> list[str]:
+    lines: list[str] = []
     for band in BANDS:
-        decode = {method: runs for (b, method), runs in results["decode"].items() if b == band}
+        decode = {method: runs for (b, method), runs in results.items() if b == band}
         peers = [decode[m] for m in ("mtscomp.Reader.read_chunk", "spikeglx.Reader, cold aligned 1 s")]
         floor = decode["inflate alone (imagecodecs)"]
         lines += ["", f"### decode {band}, one core", ""]
@@ -258,8 +270,13 @@ def report(results: dict[str, dict[tuple[str, str], list[Run]]], session: Sessio
             digits = 3 if median(runs) < 1 else 2
             share = f"{100 * ratio(floor, runs):.0f} %"
             lines.append(f"| {method} | {spread(runs, digits=digits)} | {speed:.0f} | {times} | {share} |")
+    return lines
+
+
+def build_tables(results: dict[tuple[str, str], list[Run]], session: Session) -> list[str]:
+    lines: list[str] = []
     for band in BANDS:
-        builds = {method: runs for (b, method), runs in results["build"].items() if b == band}
+        builds = {method: runs for (b, method), runs in results.items() if b == band}
         peer, size = builds.get("SpikeInterface"), session.samples(band).nbytes
         lines += ["", f"### build {band}, .cbin to Zarr, 2 workers", ""]
         lines += [
@@ -274,15 +291,19 @@ def report(results: dict[str, dict[tuple[str, str], list[Run]]], session: Sessio
                 f"| {times[1]} | {spread(runs, 'peak', 1e-6, 0)} | {disk / 1e6:.1f} | {size / disk:.2f} "
                 f"| {'yes' if all(run['exact'] for run in runs) else 'NO'} |"
             )
-    windows = {method: runs for (_, method), runs in results["windows"].items()}
-    lines += ["", "### windows of ap, ms (min–max) and how many times faster than spikeglx.Reader", ""]
+    return lines
+
+
+def windows_table(results: dict[tuple[str, str], list[Run]], session: Session) -> list[str]:
+    windows = {method: runs for (_, method), runs in results.items()}
+    lines = ["", "### windows of ap, ms (min–max) and how many times faster than spikeglx.Reader", ""]
     lines += ["| method | " + " | ".join(f"{kind} | x" for kind in KINDS) + " |", "|---" * (1 + 2 * len(KINDS)) + "|"]
     for method, runs in windows.items():
         cells = (
             f"{spread(runs, kind, 1e3, 1)} | {ratio(windows['spikeglx.Reader'], runs, kind):.1f}" for kind in KINDS
         )
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return lines
 
 
 def main() -> None:
@@ -290,6 +311,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--parts", nargs="+", choices=("decode", "build", "windows"), default=["decode", "build", "windows"]
+    )
     parser.add_argument("--no-peers", action="store_true", help="leave out those that have an environment of their own")
     parser.add_argument("--json", type=Path, help="also write every run to this file")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
@@ -316,7 +340,7 @@ def main() -> None:
         Session.write(Path(folder) / "tiny", 0.1)
         for layout in ("balanced", "by-time"):
             session.build("ap", session.root / layout, layout)
-        results = measure(session, options.rounds, peers)
+        results = measure(session, options.rounds, peers, options.parts)
         print(report(results, session))
     if options.json:
         rows = {part: {" ".join(key): runs for key, runs in named.items()} for part, named in results.items()}
