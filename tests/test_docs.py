@@ -1,7 +1,9 @@
 """Every example in the docstrings and in the README runs."""
 
+import ast
 import doctest
 import importlib
+import inspect
 import re
 import shutil
 from pathlib import Path
@@ -9,9 +11,13 @@ from pathlib import Path
 import pytest
 
 import cubes
+from cubes.sources import KINDS
 from loaders.sample import PIDS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text()
+RELEASED = "56f2a378-78d2-4132-b3c8-8c1ba82be598"
+COMMANDS = {"sample", "plan", "build", "ls", "info", "verify", "releases", "catalog", "find", "presence", "gc"}
 MODULES = sorted(
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
     for package in ("cubes", "chunking", "loaders")
@@ -37,23 +43,80 @@ def test_examples_in_docstrings(here, name):
     assert result.failed == 0
 
 
-def test_the_python_of_the_readme(here):
-    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+@pytest.fixture(scope="module")
+def endpoint(sample_root_with_voltage, tmp_path_factory):
+    """The address of a local S3 that is laid out as the public bucket and holds the sample with voltage."""
+    from alyx_stub import server_tree
+    from s3_server import public_bucket
+
+    with public_bucket(server_tree(sample_root_with_voltage, tmp_path_factory.mktemp("served"))) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def network(here, endpoint, monkeypatch):
+    """The local S3 in the place of the public bucket, and one probe of the sample as the first of the release."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    monkeypatch.setenv("IBL_CUBES_CACHE", str(here / "cache"))
+    real = cubes.release
+    first = cubes.source("one", "sample").insertion(PIDS[0])
+
+    def release(name):
+        table = real(name)
+        if name == "2023_12_bwm_release":
+            assert table.pid[0] == RELEASED
+            table = table.head(1).assign(**{column: getattr(first, column) for column in ("subject", "lab", "date")})
+            table = table.assign(eid=first.eid, probe=first.probe, number=first.number)
+        return table
+
+    monkeypatch.setattr(cubes, "release", release)
+    monkeypatch.setattr("loaders.releases.release", release)
+
+
+def test_the_python_of_the_readme(here, network):
     names = {}
-    exec(code, names)
+    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(first, names)
     assert names["ca1"].sizes["unit"] > 0
     assert names["counts"].sizes["unit"] == names["thalamus"].sizes["unit"] > 0
+    exec(second, names)
+    assert names["pid"] == RELEASED
+    streamed, window = cubes.open("my-cubes", RELEASED)["ap"].ap, {"channel": slice(9), "time": slice(999)}
+    assert streamed.isel(window).equals(names["ap"].isel(window))
+    assert not list(here.rglob("*.cbin"))
 
 
-def test_the_commands_of_the_readme(here, capsys):
+def test_the_commands_of_the_readme(here, network, capsys):
     from cubes.cli import run
 
     shutil.rmtree(here / "sample")
-    text = (REPOSITORY / "README.md").read_text()
-    lines = re.findall(r"^(cubes .*?) *(?:#.*)?$", text, re.MULTILINE)
-    assert len(lines) == 10
+    lines = re.findall(r"^cubes (.*?) *(?:#.*)?$", README, re.MULTILINE)
+    assert {line.split()[0] for line in lines} == COMMANDS
     for line in lines:
-        assert run([*line.split()[1:], *(["--no-voltage"] if " sample sample" in line else [])]) == 0, line
+        if inner := re.search(r"\$\(cubes (.*?)\)", line):
+            capsys.readouterr()
+            assert run(inner[1].split()) == 0, line
+            line = line.replace(inner[0], capsys.readouterr().out)
+        assert run([*line.split(), *(["--no-voltage"] if line == "sample sample" else [])]) == 0, line
+    built = {path.relative_to("my-cubes/insertions").as_posix() for path in Path("my-cubes").rglob("*.zarr")}
+    assert built >= {f"{RELEASED}/lf.zarr", f"{PIDS[0]}/counts_5ms.zarr"}
+    assert sum(path.endswith("counts_5ms.zarr") for path in built) == 1  # of those that were found
+
+
+def test_code_that_the_notebook_only_shows_calls_what_exists(here):
+    """Code for which a network or a login is needed: every function is there and takes these arguments."""
+    page = (REPOSITORY / "notebooks/03_find_data.py").read_text()
+    blocks = re.findall(r"# ```python\n(.*?)# ```", page, re.DOTALL)
+    code = ast.parse("\n".join(line.removeprefix("# ") for block in blocks for line in block.splitlines()))
+    homes = {"cubes": cubes, "catalog": cubes.catalog("my-cubes")}
+    calls = [call for call in ast.walk(code) if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)]
+    ours = [call for call in calls if getattr(call.func.value, "id", None) in homes]
+    assert len(ours) == 13
+    for call in ours:
+        function, positional = getattr(homes[call.func.value.id], call.func.attr), call.args
+        if function is cubes.source:
+            function, positional = KINDS[call.args[0].value], call.args[1:]
+        inspect.signature(function).bind(*positional, **{word.arg: word.value for word in call.keywords})
 
 
 def test_no_placeholder_is_left_in_the_pages():
