@@ -10,8 +10,12 @@ module                idea
 ``products``          what can be built: the protocol, and products by name
 ``sorting_products``  spikes, counts, channels
 ``voltage_product``   ap, lf, sync
-``lfp_product``       lfp_<rate>hz, low-passed and decimated by ``decimate``; _car by ``reference``
-``destripe``          lfp_<rate>hz_destriped: IBL's destriping in blocks
+``linked_product``    ap and lf without a copy: labels in the store, voltage in the file of the source
+``link``              which file that is, how it is decoded, and what it must hold
+``lfp_product``       lfp_<rate>hz, with or without the two below
+``decimate``          low-pass and decimation, in blocks
+``reference``         _car: the median of the good channels of each shank taken away
+``destripe``          _destriped: IBL's destriping, in blocks
 ``saturation``        which samples are saturated, noted while they are read
 ``microvolt_steps``   microvolts as int16 with a gain
 ``plan``              the records of a plan: stores, shapes, chunks, bytes; printable
@@ -19,7 +23,11 @@ module                idea
 ``encode``            codecs, and the empty arrays of a new store
 ``provenance``        sources, parameters and versions of a product; its build key
 ``manifest``          every file of a store with size and checksum; `verify`
+``staging``           a store in the making: its folder, its lock, and what an earlier build left
+``journal``           which parts of it are on disk for good
 ``publish``           staging folder -> final path, in one rename
+``versions``          replacing a store that others read; removing what nobody can be reading
+``executors``         where tasks run: this thread, threads, a dask cluster
 ``build``             runs a plan
 ====================  =======================================================================
 """

@@ -9,6 +9,31 @@
 Frozen({'unit': 500, 'time': 6000})
 
 Everything is imported when it is first used: ``import cubes`` itself loads neither xarray nor zarr, dask or ONE.
+
+====================  =======================================================================
+module                idea
+====================  =======================================================================
+``sources``           where recordings come from, by name
+``building``          planning and building
+``opening``           the stores of an insertion together
+``pinned_store``      one version of a store; every file that is read is compared with the manifest
+``stores``            what lies in a root: listing, describing, verifying, removing old versions
+``selecting``         units or channels by region and quality, saying what was left out
+``binning``           counts at any width from the stored spikes
+``ragged``            which spikes belong to which units
+``index``             a time coordinate that is computed from the knots of a clock
+``microvolts``        voltage as recorded -> microvolts
+``engine``            voltage in place: the xarray engine ``cubes``, and remote recordings
+
+``tables``            the tables of a catalog, to fill and to ask
+``presence_table``    which data of many insertions are there
+
+``figures``           the summary of a recording as a figure
+``voltage_figure``    a window of voltage as a figure
+``demo``              the whole way in one go
+``cli``               the command ``cubes``
+``cli_tables``        its commands about what exists
+====================  =======================================================================
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ module                idea
 ``alyx``              a catalog over an Alyx database, through the ONE client
 ``alyx_login``        logging that client in, never interactively
 ``bucket``            a catalog over the public bucket, anonymous
+``bucket_url``        the url of a voltage file in it -> the catalog of its session
 ``insertion_table``   a table of insertions, such as a release -> `Insertion` by pid
 ``remote_names``      ids in the names of files on servers, and URLs
 ``folder``            a catalog over one bare ALF session folder, without any database
@@ -33,6 +34,8 @@ module                idea
 ``geometry``          meta -> where the sites lie and when they are read
 ``byte_source``       exact ranges of bytes of a file
 ``remote_file``       the same of a web server or a public S3 bucket
+``checked_source``    the same, compared with checksums of its ranges
+``checksum``          CRC-32 of bytes and files
 ``http_get``          one checked GET
 ``retry``             patience with servers
 ``chunk_index``       the ``.ch`` header of mtscomp, by a strict schema
@@ -56,5 +59,13 @@ module                idea
 ``presence``          which data of an insertion are there (pure)
 
 ``sample``            a small, format-true sample data set with known truth
+``sample_truth``      what is true of it: insertions, stimuli, identifiers
+``sample_records``    the records that describe it: probes, clocks, tracks, sortings
+``sample_sites``      its recording sites
+``sample_trains``     its spike trains
+``sample_sorting``    writes the spike sortings
+``sample_voltage``    writes the raw voltage
+``sample_behaviour``  writes task, wheel and video
+``sample_tables``     writes the tables by which the ONE client finds it
 ====================  =======================================================================
 """

@@ -119,6 +119,13 @@ def test_code_that_the_notebook_only_shows_calls_what_exists(here):
         inspect.signature(function).bind(*positional, **{word.arg: word.value for word in call.keywords})
 
 
+@pytest.mark.parametrize("package", ["cubes", "chunking", "loaders"])
+def test_a_package_lists_its_modules(package):
+    listed = re.findall(r"^``(\w+)``", importlib.import_module(package).__doc__, re.MULTILINE)
+    modules = {path.stem for path in (REPOSITORY / package).glob("*.py")} - {"__init__", "__main__"}
+    assert sorted(listed) == sorted(modules)
+
+
 def test_no_placeholder_is_left_in_the_pages():
     for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         assert not re.findall(r"\bTODO\b|\bBENCH_\w+", (REPOSITORY / page).read_text()), page
