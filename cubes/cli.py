@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except KeyboardInterrupt:
         print(
-            "cubes: interrupted; nothing half-written was published. The same command goes on where this one stopped.",
+            "cubes: interrupted; nothing half-written was published. The same build goes on with --skip-existing.",
             file=sys.stderr,
         )
         return 130
