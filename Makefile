@@ -47,7 +47,7 @@ imports: env ## import-linter: cubes > chunking > loaders
 
 pytest: env ## the tests; more with PYTEST_ARGS="--run-slow"
 	@echo "== tests"
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(PY) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 pairs: env ## notebooks and their scripts are in step
 	@echo "== pairs of notebooks and scripts"
