@@ -12,7 +12,7 @@ from typing import Any, cast
 from chunking import encode
 from chunking.executors import Executor, open_executor
 from chunking.linked_product import LinkedProduct
-from chunking.manifest import Files, read_manifest
+from chunking.manifest import Files, read_manifest, verify_store
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan, region_of
 from chunking.products import Product, parse_product
 from chunking.provenance import Origin, attributes, build_key, software
@@ -50,9 +50,10 @@ def run(
         raise BadArgument(f"existing: expected one of {', '.join(EXISTING)}, got {existing!r}")
     if existing == "error":
         refuse_existing(plan.root, [store.path for store in plan.stores])
-    if existing == "skip":
-        for store in plan.stores:
+    for store in plan.stores:
+        if existing == "skip":
             _refuse_other(plan.root / store.path, store)
+        _refuse_damaged(plan.root / store.path, store)
     with open_executor(executor, workers) as execute:
         return _build_stores(plan, execute, progress or (lambda _: None))
 
@@ -83,6 +84,14 @@ def _refuse_other(path: Path, plan: StorePlan) -> None:
         raise StoreError(
             f"store {path}: exists, but was built from other files, parameters or versions than planned now (sorter "
             f"{plan.sorter!r}, revision {plan.revision!r}); replace it, remove it or choose another root"
+        )
+
+
+def _refuse_damaged(path: Path, plan: StorePlan) -> None:
+    """Raise StoreError if the planned store exists, but lacks files or has cut ones: it would pass for built."""
+    if _is_built(path, plan) and (problems := verify_store(path, quick=True)):
+        raise StoreError(
+            f"store {path}: exists, but is damaged ({problems[0].key}: {problems[0].what}); remove it and build it again"
         )
 
 

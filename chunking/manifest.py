@@ -64,12 +64,13 @@ def read_manifest(store: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise StoreError(
-            f"store {store}: has no {MANIFEST}, so it was not built by ibl-cubes or not finished"
+            f"store {store}: has no {MANIFEST}, so it was not built by ibl-cubes or not finished; expected "
+            "<root>/insertions/<pid>/<product>.zarr"
         ) from error
     except (OSError, ValueError) as error:
-        raise StoreError(f"store {store}: its {MANIFEST} cannot be read ({error}); build the store again") from error
+        raise StoreError(f"store {store}: its {MANIFEST} cannot be read ({error}); remove it and build it again") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise StoreError(f"store {store}: its {MANIFEST} lists no files; build the store again")
+        raise StoreError(f"store {store}: its {MANIFEST} lists no files; remove it and build it again")
     return manifest
 
 

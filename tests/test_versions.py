@@ -1,6 +1,7 @@
 """Stores that are replaced while others read them, and chunks that are compared when they are read."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -55,6 +56,18 @@ def test_a_reader_keeps_the_version_that_it_opened(source, store, tmp_path):
     assert np.array_equal(counts(tmp_path), expected)  # of another layout, with the same counts
     assert np.array_equal(xr.open_zarr(store, chunks=None).counts, expected)
     assert [row for row in cubes.verify(tmp_path).values() if row] == []
+
+
+@pytest.mark.parametrize("existing", ["skip", "replace"])
+@pytest.mark.parametrize("key", ["counts/c/1/0", "unit/c/0", "manifest.json"])
+def test_a_damaged_store_does_not_pass_for_built(source, store, tmp_path, existing, key):
+    (store / key).unlink()
+    with pytest.raises(StoreError, match=rf"counts_20ms.zarr.*{key}") as told:
+        cubes.build(plan(source, tmp_path), existing=existing)
+    assert "remove it and build it again" in str(told.value) or key == "manifest.json"
+    shutil.rmtree(store)
+    assert cubes.build(plan(source, tmp_path), existing=existing) == [store]
+    assert verify_store(store) == []
 
 
 def test_what_is_up_to_date_is_not_built_again(source, store, tmp_path):
