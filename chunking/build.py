@@ -91,7 +91,8 @@ def _refuse_damaged(path: Path, plan: StorePlan) -> None:
     """Raise StoreError if the planned store exists, but lacks files or has cut ones: it would pass for built."""
     if _is_built(path, plan) and (problems := verify_store(path, quick=True)):
         raise StoreError(
-            f"store {path}: exists, but is damaged ({problems[0].key}: {problems[0].what}); remove it and build it again"
+            f"store {path}: exists, but is damaged ({problems[0].key}: {problems[0].what}); remove it and "
+            "build it again"
         )
 
 

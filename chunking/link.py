@@ -127,7 +127,9 @@ def read_link(store: Path) -> Link:
         start, stop = link["window"]
         return Link(link["place"], link["recording"], (start, stop), link["n_channels"], link["attrs"], hashes)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"store {store}: its {LINK} cannot be read ({error!r}); remove it and build it again") from error
+        raise StoreError(
+            f"store {store}: its {LINK} cannot be read ({error!r}); remove it and build it again"
+        ) from error
 
 
 def open_linked(store: Path, link: Link) -> Recording:

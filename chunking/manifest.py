@@ -68,7 +68,9 @@ def read_manifest(store: Path) -> dict[str, Any]:
             "<root>/insertions/<pid>/<product>.zarr"
         ) from error
     except (OSError, ValueError) as error:
-        raise StoreError(f"store {store}: its {MANIFEST} cannot be read ({error}); remove it and build it again") from error
+        raise StoreError(
+            f"store {store}: its {MANIFEST} cannot be read ({error}); remove it and build it again"
+        ) from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise StoreError(f"store {store}: its {MANIFEST} lists no files; remove it and build it again")
     return manifest

@@ -31,11 +31,13 @@ def make_plan(
     """Plan one store for every pid and product. Parameters and errors are those of `cubes.plan`."""
     options = options or Options()
     products = _unique(products, "products")
-    if unlinkable := sorted(set(options.link) - ({"ap", "lf"} & set(products))):
-        raise PlanRefused(
-            f"link: expected ap or lf, of the products {', '.join(products)}; got {', '.join(unlinkable)}"
-        )
+    if unlinkable := sorted(set(options.link) - {"ap", "lf"}):
+        raise PlanRefused(f"link: expected ap or lf, got {', '.join(unlinkable)}")
+    if absent := sorted(set(options.link) - set(products)):
+        raise PlanRefused(f"link: {', '.join(absent)} is not among the products {', '.join(products)}; add it to them")
     chosen = {p.name: p for p in (parse_product(name, options) for name in products)}
+    if options.window_s is not None and not any(hasattr(product, "window_s") for product in chosen.values()):
+        raise PlanRefused(f"window: none of the products {', '.join(products)} takes one; it is for ap, lf and lfp")
     stores = []
     for pid in _unique(pids, "pids"):
         inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)

@@ -128,6 +128,8 @@ def window_samples(voltage: Voltage, product: str, window_s: tuple[float, float]
     if window_s is None:
         return 0, n
     where = f"pid {voltage.insertion.pid}, product {product}: window {window_s[0]:g}:{window_s[1]:g} s"
+    if window_s[0] >= window_s[1]:
+        raise PlanRefused(f"{where}: expected it to begin before it ends")
     try:
         start, stop = (ceil(v) for v in voltage.clock.samples(np.array(window_s), outside="extrapolate"))
     except (BadArgument, ValueError, OverflowError) as error:

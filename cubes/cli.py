@@ -177,7 +177,12 @@ class Choice:
         given = {"cache": self.cache, "release": self.release, "tables": self.tables}
         options = {name: value for name, value in given.items() if value is not None}
         if self.source not in REMOTE:
-            return open_source("auto", self.source, **options)
+            if options:
+                raise BadArgument(
+                    f"{', '.join(options)}: only for the sources {', '.join(REMOTE)}; {self.source} is taken for "
+                    "a folder"
+                )
+            return open_source("auto", self.source)
         if not pids and self.release is None:
             raise BadArgument(f"source {self.source}: expected pids or --release, got neither; all of it is too much")
         return open_source(self.source, **options)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from loaders.errors import BadArgument, CorruptData
+from loaders.errors import CorruptData
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,10 +179,7 @@ def _dates(text: str | None) -> tuple[str | None, str | None] | None:
     if text is None:
         return None
     first, colon, last = text.partition(":")
-    days = [first or None, last or None if colon else first]
-    if not all(day is None or re.fullmatch(r"\d{4}-\d\d-\d\d", day) for day in days):
-        raise BadArgument(f"date: expected FIRST:LAST, such as 2021-01-01:2021-12-31, got {text!r}")
-    return days[0], days[1]
+    return first or None, (last if colon else first) or None
 
 
 def _read_json(path: Path) -> object:

@@ -184,7 +184,8 @@ def _consolidated(store: Path) -> dict[str, Any]:
         root = json.loads((store / "zarr.json").read_text())
         return {"attrs": root["attributes"], "arrays": root["consolidated_metadata"]["metadata"]}
     except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"store {store}: its zarr.json cannot be read ({error!r}); remove it and build it again") from error
+        what = f"its zarr.json cannot be read ({error!r})"
+        raise StoreError(f"store {store}: {what}; remove it and build it again") from error
 
 
 def _variable(array: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from loaders.errors import BadArgument, NotFound
@@ -54,10 +55,12 @@ class Sieve:
         self._keep_known(values.isin(names), values, f"{column} is not {' or '.join(names)}")
 
     def between(self, column: str, bounds: tuple[str | None, str | None] | None) -> None:
-        """Keep rows from one text to another, both included, as of dates; None is open."""
+        """Keep rows from one day to another, both included; None is open."""
         if bounds is None:
             return
         first, last = bounds
+        if not all(day is None or _is_day(day) for day in bounds) or (first and last and first > last):
+            raise BadArgument(f"{column}: expected the first and the last day as YYYY-MM-DD, got {first} to {last}")
         values = self.rows[column]
         inside = values.notna()
         if first is not None:
@@ -93,6 +96,13 @@ class Sieve:
         left = self.rows.reset_index(drop=True)
         left.attrs = {"of": len(self._all), "what": self._what, "hidden": self._hidden}
         return left
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def hidden_lines(table: pd.DataFrame) -> list[str]:

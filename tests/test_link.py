@@ -139,8 +139,10 @@ def test_an_uncompressed_recording_is_linked(home, pid, copied):
 @pytest.mark.parametrize("link", [["spikes"], ["ap", "nidq"]])
 def test_only_voltage_is_linked(sample_root_with_voltage, tmp_path, pid, link):
     source = cubes.source("one", sample_root_with_voltage)
-    with pytest.raises(PlanRefused, match="link: expected ap or lf"):
+    with pytest.raises(PlanRefused, match=f"link: expected ap or lf, got {link[-1]}"):
         cubes.plan(source, [pid], ["ap", "spikes"], root=tmp_path, link=link)
+    with pytest.raises(PlanRefused, match="link: lf is not among the products ap, spikes; add it"):
+        cubes.plan(source, [pid], ["ap", "spikes"], root=tmp_path, link=["ap", "lf"])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"link_version": 2}', '{"link_version": 1, "bounds": [0, 1]}'])

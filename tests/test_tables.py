@@ -429,6 +429,14 @@ def test_queries_that_are_none(sampled, query):
         sampled.insertions(query=query)
 
 
+@pytest.mark.parametrize(
+    "days", [("2021-13-40", None), (None, "2021"), ("20210101", None), ("2022-01-01", "2021-01-01"), ("", None)]
+)
+def test_days_that_are_none(sampled, days):
+    with pytest.raises(cubes.BadArgument, match="date: expected the first and the last day as YYYY-MM-DD"):
+        sampled.insertions(date=days)
+
+
 def test_a_query_needs_its_table(tmp_path):
     catalog = cubes.catalog(tmp_path / "new")
     with pytest.raises(cubes.NotFound, match="has no table of insertions yet; add a source, a release or tables"):
@@ -519,7 +527,7 @@ def test_find_prints_pids_that_plan_takes(sample_root, tmp_path, capsys):
     assert run(["find", "--catalog", root, "--json"]) == 0
     assert {row["pid"] for row in json.loads(capsys.readouterr().out)} == set(PIDS)
     assert run(["find", "--catalog", root, "--date", "yesterday"]) == 1
-    assert "expected FIRST:LAST" in capsys.readouterr().err
+    assert "expected the first and the last day as YYYY-MM-DD" in capsys.readouterr().err
 
 
 def test_the_command_fills_tables_from_files(tmp_path, capsys):

@@ -133,7 +133,11 @@ def test_a_window(source, root, tmp_path):
     np.testing.assert_array_equal(part.time, full.time.isel(time=slice(1000, 45_000)))
     with pytest.raises(PlanRefused, match=r"the recording lasts from -0\.012 to 1\.98\d* s"):  # not to its last knot
         cubes.plan(source, PIDS[:1], ["ap"], root=tmp_path, window_s=(60.0, 61.0))
-    for window in ((500.0, 600.0), (3.0, 1.0), (np.nan, 1.0)):
+    with pytest.raises(PlanRefused, match="window 3:1 s: expected it to begin before it ends"):
+        cubes.plan(source, PIDS[:1], ["ap"], root=tmp_path, window_s=(3.0, 1.0))
+    with pytest.raises(PlanRefused, match="window: none of the products spikes, counts_1s takes one"):
+        cubes.plan(source, PIDS[:1], ["spikes", "counts_1s"], root=tmp_path, window_s=(0.0, 1.0))
+    for window in ((500.0, 600.0), (np.nan, 1.0)):
         with pytest.raises(PlanRefused, match=r"product ap: window"):
             cubes.plan(source, PIDS[:1], ["ap"], root=tmp_path, window_s=window)
 
