@@ -10,10 +10,10 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from loaders.errors import BadArgument, CorruptData, NotFound, SourceUnavailable
 from loaders.http_get import Answer, NoRanges, address_of, get
@@ -22,6 +22,8 @@ from loaders.readers import check_file
 from loaders.records import DatasetRecord
 from loaders.retry import DEFAULT_RETRY, Retry, TransientError
 from loaders.verified import VerifiedSums
+
+_LOOK_UP_S = 0.2  # how often one who waits for another process looks whether to stop
 
 
 def fetch(records: Iterable[DatasetRecord]) -> None:
@@ -117,13 +119,16 @@ class _Fetcher:
         lock = FileLock(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            while not (lock.is_locked or self.stopping.is_set()):  # another process may take longer than the user waits
+                with suppress(Timeout):
+                    lock.acquire(timeout=_LOOK_UP_S)
         except OSError as error:
             raise SourceUnavailable(
                 f"{record.path}: not there or not as in the catalog, and the cache {self.sums.root} cannot be written "
                 f"({error.strerror}); choose another folder for the cache"
             ) from error
         try:
+            self._check_stop(record)
             yield
         finally:
             lock.release()

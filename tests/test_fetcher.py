@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from file_server import Fault, FileServer
+from filelock import FileLock
 
 from loaders.errors import BadArgument, CorruptData, NotFound, SourceUnavailable
 from loaders.fetcher import fetch_files
 from loaders.readers import _md5, check_file, md5
 from loaders.records import DatasetRecord
 from loaders.retry import Retry
+from loaders.verified import VerifiedSums
 
 RETRY = Retry(attempts=3, first_s=0.002, connect_s=2, stall_s=0.3)
 FOLDER = "lab/Subjects/KS014/2019-12-07/001/alf/probe00/#2024-05-06#"
@@ -473,6 +475,28 @@ def test_three_kills(remote):
 @pytest.mark.fault
 def test_fifty_kills(remote):
     assert kill_downloads(remote, 50, np.random.default_rng(1)) > 10
+
+
+def test_who_waits_for_another_process_can_be_stopped(remote):
+    waited, first = remote.add("spikes.times.npy", 1000), remote.add("spikes.amps.npy", 1000)
+    sums = VerifiedSums(remote.cache)
+    lock = sums.lock_path(waited.path)
+    lock.parent.mkdir(parents=True)
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    def fetch():
+        with pytest.raises(KeyboardInterrupt):
+            remote.fetch(waited, first, progress=interrupt)
+
+    with FileLock(lock):
+        fetching = threading.Thread(target=fetch)
+        fetching.start()
+        fetching.join(10)
+        assert not fetching.is_alive()
+    fetching.join()
+    assert not waited.path.exists()
 
 
 def test_stopping_by_the_user_ends_soon(remote, monkeypatch):
