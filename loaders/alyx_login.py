@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -40,7 +41,8 @@ def connect(
         Cache folder of the client.
     username, password, token : str, optional
         Without any of the three, those of the environment (``ALYX_LOGIN, ALYX_PWD, ALYX_TOKEN``) are taken, and
-        without those what ONE saved at an earlier login.
+        without those what ONE saved at an earlier login. A token or password that is given is written nowhere; for a
+        password ONE saves the token that it gets, as always.
 
     Raises
     ------
@@ -56,7 +58,9 @@ def connect(
         given = {key: os.environ.get(name) for key, name in names.items()}
     try:
         with quiet_login():
-            one = OneAlyx(base_url=base_url, cache_dir=str(cache), silent=True, **given)
+            one = OneAlyx(base_url=base_url, cache_dir=str(cache), silent=True)
+            if any(given.values()):  # a token that was given is not ONE's to save in the home folder
+                one.alyx.authenticate(**given, cache_token=not given["token"])
             if not one.alyx.is_logged_in:
                 one.alyx.authenticate()
     except (requests.HTTPError, ValueError) as error:  # ONE raises ValueError without a user name
@@ -68,10 +72,19 @@ def connect(
 
 @contextmanager
 def quiet_login() -> Iterator[None]:
-    """Hide ONE's advice on logging in, which is to do it at a prompt; our errors say what to do."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+    """Hide what ONE says about logging in: to do it at a prompt; and, in its log for debugging, with which token."""
+    log = logging.getLogger("one.webclient")
+
+    def without_token(record: logging.LogRecord) -> bool:  # one a call: other threads take away only theirs
+        return "Authorization" not in record.getMessage()
+
+    log.addFilter(without_token)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        log.removeFilter(without_token)
 
 
 def not_logged_in(base_url: str, status: int | None) -> SourceUnavailable:
