@@ -161,7 +161,8 @@ class Plan:
             rows.append((f"pid {pid}: {stores[0].sorting}",))
             for store in stores:
                 product = f"  {store.product}{' (exists)' if store.exists else ''}"
-                described = [_describe(array) for array in store.arrays] or [("labels only", "", "", "", "")]
+                no_arrays = "linked, not copied" if store.product in self.options.link else "labels only"
+                described = [_describe(array) for array in store.arrays] or [(no_arrays, "", "", "", "")]
                 rows += [(product if i == 0 else "", *cells) for i, cells in enumerate(described)]
         return f"{_table(rows)}\n{self._summary()}"
 

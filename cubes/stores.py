@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chunking.link import LINK, check_linked, is_linked
+from chunking.link import LINK, check_linked, is_linked, read_link
 from chunking.manifest import Problem, read_manifest, verify_store
 from chunking.versions import collect
 from loaders.errors import NotFound, StoreError
@@ -52,7 +52,7 @@ def ls(root: str | Path) -> pd.DataFrame:
     for store in find_stores(Path(root)):
         facts = info(store)
         row = {name: facts["attrs"].get(name, "") for name in _IDENTITY}
-        shape = " x ".join(map(str, facts["dims"].values()))
+        shape = " x ".join(str(size) for dim, size in facts["dims"].items() if dim != "knot")
         path = store.relative_to(root).as_posix() if store != Path(root) else "."
         rows.append(row | {name: facts[name] for name in ("bytes", "files", "built")} | {"shape": shape, "path": path})
     return pd.DataFrame(rows, columns=list(_COLUMNS))
@@ -88,6 +88,9 @@ def info(store: str | Path) -> dict[str, Any]:
     metadata = _consolidated(store)
     variables = {name: _variable(array) for name, array in sorted(metadata["arrays"].items())}
     dims = {dim: size for v in variables.values() for dim, size in zip(v["dims"], v["shape"], strict=True)}
+    if is_linked(store):
+        start, stop = read_link(store).window
+        dims["time"] = stop - start
     return {
         "path": str(store),
         "bytes": sum(file["bytes"] for file in manifest["files"].values()),

@@ -136,6 +136,17 @@ def test_an_uncompressed_recording_is_linked(home, pid, copied):
     assert np.array_equal(cubes.open(home / "flat", one)["lf"].lf, copied["lf"].lf)
 
 
+def test_the_plan_and_the_listing_say_what_a_link_holds(sample_root_with_voltage, tmp_path, pid):
+    source = cubes.source("one", sample_root_with_voltage)
+    plan = cubes.plan(source, [pid], ["lf", "channels"], root=tmp_path, link=["lf"])
+    lines = [line.split() for line in str(plan).splitlines()[2:4]]
+    assert lines == [["lf", "linked,", "not", "copied"], ["channels", "labels", "only"]]
+    cubes.build(plan)
+    n_samples = cubes.open(tmp_path, pid)["lf"].sizes["time"]
+    shapes = cubes.ls(tmp_path).set_index("product")["shape"]
+    assert shapes.to_dict() == {"lf": f"384 x {n_samples}", "channels": "384"}
+
+
 @pytest.mark.parametrize("link", [["spikes"], ["ap", "nidq"]])
 def test_only_voltage_is_linked(sample_root_with_voltage, tmp_path, pid, link):
     source = cubes.source("one", sample_root_with_voltage)
