@@ -27,7 +27,9 @@ module                idea
 ``journal``           which parts of it are on disk for good
 ``publish``           staging folder -> final path, in one rename
 ``versions``          replacing a store that others read; removing what nobody can be reading
-``executors``         where tasks run: this thread, threads, a dask cluster
+``executors``         where tasks run: this thread, threads, processes, a dask cluster
+``on_processes``      tasks on processes of this machine
+``on_dask``           tasks on a dask cluster, whose workers may die
 ``build``             runs a plan
 ====================  =======================================================================
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -118,10 +119,12 @@ def build_store(
         task = StoreTask(folder.absolute(), product, inputs, plan.arrays, attrs)
         regions = [region for region in plan.regions if str(region) not in finished]
         sealed: Files = {key: facts for files in finished.values() for key, facts in files.items()}
-        for done, (part, written) in enumerate(execute(task, (SOURCE, LABELS, *regions)), start=1 + len(finished)):
-            stage.keep(part, written)  # here, where waiting for the disk holds up none of the workers
-            sealed |= written
-            report(Progress(plan.pid, plan.product, done, total))
+        with closing(execute(task, (SOURCE, LABELS, *regions))) as results:  # or tasks outlive an error here
+            for done, (part, written) in enumerate(results, start=1 + len(finished)):
+                stage.keep(part, written)  # here, where waiting for the disk holds up none of the workers
+                sealed |= written
+                report(Progress(plan.pid, plan.product, done, total))
+        stage.sweep()
         encode.consolidate(folder)
         if isinstance(product, LinkedProduct):
             product.link(inputs, folder, final)

@@ -7,6 +7,7 @@ of the compression on some inputs.
 
 from __future__ import annotations
 
+import uuid
 import warnings
 from itertools import product
 from pathlib import Path
@@ -26,6 +27,7 @@ from loaders.checksum import crc32
 if TYPE_CHECKING:
     import xarray as xr
 
+PARTIAL = ".partial"  # of files that are being written; zarr gives its own the same ending
 _BLOCK_BYTES = 1 << 20
 
 
@@ -99,7 +101,7 @@ def write_chunks(store: Path, plan: ArrayPlan, region: Region, block: NDArray[An
         offset = tuple(first - start for first, (start, _) in zip(chunk, region, strict=True))
         cells = block[tuple(slice(begin, begin + step) for begin, step in zip(offset, plan.chunks, strict=True))]
         key = "/".join([plan.name, "c", *(str(i // step) for i, step in zip(chunk, plan.chunks, strict=True))])
-        written[key] = _write(store / key, _padded(cells, plan))
+        written[key] = _write(store, key, _padded(cells, plan))
     return written
 
 
@@ -112,12 +114,15 @@ def _padded(cells: NDArray[Any], plan: ArrayPlan) -> NDArray[Any]:
     return chunk
 
 
-def _write(path: Path, chunk: NDArray[Any]) -> dict[str, Any]:
+def _write(store: Path, key: str, chunk: NDArray[Any]) -> dict[str, Any]:
+    """Write one chunk beside the store, and rename it: a worker that was given up for dead may write it again."""
     shuffle = numcodecs.Blosc.SHUFFLE if chunk.dtype.kind == "f" else numcodecs.Blosc.BITSHUFFLE
     stored: bytes = numcodecs.Blosc("zstd", clevel=1, shuffle=shuffle, blocksize=_BLOCK_BYTES).encode(chunk)
     data = stored + int(google_crc32c.value(stored)).to_bytes(4, "little")
+    partial, path = store.with_name(f"{uuid.uuid4().hex}{PARTIAL}"), store / key
+    partial.write_bytes(data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    partial.replace(path)
     return {"bytes": len(data), "crc32": crc32(data), "decoded_crc32": crc32(chunk)}
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from chunking.encode import PARTIAL
 from chunking.journal import Journal
 from chunking.manifest import MANIFEST, Files, compare_files, store_files
 from chunking.publish import seal
@@ -46,6 +47,7 @@ class Staging:
         kept = {part: files for part, files in self.journal.read().items() if self._unchanged(files)}
         keys = {key for files in kept.values() for key in files}
         (self.store / MANIFEST).unlink(missing_ok=True)
+        self.sweep()
         for key, path in store_files(self.store).items():
             if key not in keys:
                 path.unlink()
@@ -53,6 +55,11 @@ class Staging:
             if not any(folder.iterdir()):
                 folder.rmdir()  # zarr would take it for a member of the group
         return kept
+
+    def sweep(self) -> None:
+        """Remove what killed workers were in the middle of writing."""
+        for path in self.store.parent.rglob(f"*{PARTIAL}"):
+            path.unlink(missing_ok=True)
 
     def keep(self, part: str, files: Files) -> None:
         """Write the files of a part to disk, compare what is read back, and then, only then, put them into the journal.

@@ -109,10 +109,11 @@ def build(
         What to do with stores that are there already. ``skip`` leaves what equals the plan, and refuses what does not;
         ``replace`` builds that anew: readers keep the version that they opened until `cubes.gc` removes it.
     executor : str
-        ``threads``, ``serial``, ``dask`` (a cluster of processes on this machine), or the address of a dask scheduler,
-        such as ``tcp://10.0.0.1:8786``, whose workers see the same files. The bytes are the same.
+        ``threads``, ``serial``, ``processes`` (a script that asks for them needs ``if __name__ == "__main__":``),
+        ``dask`` (a cluster on this machine), or the address of a dask scheduler, such as ``tcp://10.0.0.1:8786``, whose
+        workers see the same files. The bytes are the same.
     workers : int
-        Threads, or processes of ``dask``. Memory is about the source files that are touched plus ``workers`` times the
+        Threads or processes. Memory is about the source files that are touched plus ``workers`` times the
         bytes of a task; destriping takes 0.6 GB a worker.
     progress : callable, optional
         Called with a `Progress` after every task.
@@ -125,11 +126,13 @@ def build(
     Raises
     ------
     StoreError
-        If a store exists (with ``existing="error"``), or the root cannot be written to.
+        If a store exists (with ``existing="error"``), the root cannot be written to, another build holds a store, or
+        workers die of a task.
     InconsistentData
         If the source changed since the plan was made.
     SourceUnavailable
-        If the dask scheduler does not answer.
+        If the dask scheduler does not answer, or its cluster has had no workers for a minute. In both cases what is
+        complete is kept, and building again goes on.
 
     Examples
     --------

@@ -224,9 +224,9 @@ def build(
     replace
         Build stores anew that exist and are out of date; whoever reads the old version keeps it, until cubes gc.
     executor
-        threads, serial, dask (a cluster of processes on this machine), or the address of a dask scheduler.
+        threads, serial, processes, dask (a cluster on this machine), or the address of a dask scheduler.
     workers
-        Threads, or processes of dask.
+        Threads or processes.
     json
         Print JSON.
     """

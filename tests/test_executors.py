@@ -1,8 +1,15 @@
 """The same tasks on every executor: the same bytes, the same errors."""
 
+import os
 import pickle
+import subprocess
+import sys
 import threading
+import time
+import uuid
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
@@ -10,7 +17,7 @@ from distributed import Client, LocalCluster
 import cubes
 from chunking.executors import open_executor
 from chunking.manifest import store_files
-from loaders.errors import BadArgument, CorruptData, SourceUnavailable
+from loaders.errors import BadArgument, CorruptData, SourceUnavailable, StoreError
 from loaders.inputs import Inputs
 
 PRODUCTS = ["spikes", "counts_20ms", "ap", "lf", "lfp_250hz", "sync"]
@@ -47,6 +54,13 @@ def test_threads_give_the_bytes_of_one_thread(source, serial, tmp_path):
     pid, expected = serial
     cubes.build(cubes.plan(source, [pid], PRODUCTS, root=tmp_path), workers=3)
     assert contents(tmp_path) == expected
+
+
+def test_processes_give_the_bytes_of_one_thread(source, serial, tmp_path, monkeypatch):
+    pid, expected = serial
+    monkeypatch.chdir(tmp_path)
+    cubes.build(cubes.plan(source, [pid], PRODUCTS, root="here"), executor="processes")
+    assert contents(tmp_path / "here") == expected
 
 
 def test_a_dask_cluster_gives_the_bytes_of_one_thread(source, serial, tmp_path, cluster, monkeypatch):
@@ -108,7 +122,7 @@ def _break_check():
     Voltage.check_source = fail
 
 
-@pytest.mark.parametrize("name", ["serial", "threads", "cluster"])
+@pytest.mark.parametrize("name", ["serial", "threads", "processes", "cluster"])
 def test_every_item_is_done_once(cluster, name, tmp_path):
     with open_executor(cluster.scheduler_address if name == "cluster" else name, 2) as execute:
         assert sorted(execute(partial(_append, tmp_path), range(50))) == list(range(0, 100, 2))
@@ -120,6 +134,98 @@ def _append(folder, item):
     with (folder / str(item)).open("a") as file:
         file.write("x")
     return item * 2
+
+
+class Counted:
+    """A task that says, in a folder, how often it was unpickled and by whom."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __setstate__(self, state):
+        self.__dict__ = state
+        (self.folder / f"{os.getpid()}.{uuid.uuid4().hex}").touch()
+
+    def __call__(self, item):
+        return item
+
+
+@pytest.mark.parametrize("name", ["processes", "cluster"])
+def test_a_task_goes_to_each_worker_once(tmp_path, cluster, name):
+    with open_executor(cluster.scheduler_address if name == "cluster" else name, 2) as execute:
+        assert sorted(execute(Counted(tmp_path), range(40))) == list(range(40))
+    readers = [path.name.split(".")[0] for path in tmp_path.iterdir()]
+    readers = [reader for reader in readers if reader != str(os.getpid())]  # the scheduler of the fixture is in here
+    assert len(readers) <= (2 if name == "processes" else 3)  # the first worker of a cluster gets it, and hands it on
+
+
+def test_the_processes_serve_one_store_after_another(tmp_path):
+    with open_executor("processes", 1) as execute:
+        first = list(execute(whose, [1]))
+        assert list(execute(whose, [2, 3])) == first * 2
+    assert first != [os.getpid()]
+
+
+def whose(item):
+    return os.getpid()
+
+
+@pytest.mark.parametrize("name", ["threads", "processes"])
+def test_nothing_is_written_after_an_error(tmp_path, name):
+    """Once the results are closed, the store may be anybody's."""
+    with open_executor(name, 2) as execute:
+        with pytest.raises(CorruptData), closing(execute(partial(slow, tmp_path), range(20))) as results:
+            list(results)
+        after = len(list(tmp_path.iterdir()))
+        time.sleep(0.5)
+        assert len(list(tmp_path.iterdir())) == after < 10
+
+
+def slow(folder, item):
+    if item == 0:
+        raise CorruptData("first")
+    time.sleep(0.2)
+    (folder / str(item)).touch()
+
+
+def test_a_process_that_dies_is_an_error_that_says_so():
+    with (
+        open_executor("processes", 1) as execute,
+        pytest.raises(StoreError, match=r"a worker ended .* memory.*goes on with what is complete"),
+    ):
+        list(execute(die, [None]))
+
+
+def die(item):
+    os.kill(os.getpid(), 9)
+
+
+def test_processes_end_with_the_one_that_began_them(tmp_path):
+    script = (
+        "import sys, time; from chunking.executors import open_executor; sys.path.insert(0, sys.argv[1])\n"
+        "from functools import partial; from test_executors import tell\n"
+        "with open_executor('processes', 1) as execute: list(execute(partial(tell, sys.argv[2]), [0]))"
+    )
+    told = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, "-c", script, str(Path(__file__).parent), str(told)]) as parent:
+        until(told.exists)
+        parent.kill()
+    worker = Path("/proc", told.read_text())
+    until(lambda: not worker.exists())
+
+
+def tell(path, item):
+    partial_path = Path(path).with_suffix(".partial")
+    partial_path.write_text(str(os.getpid()))
+    partial_path.rename(path)
+    time.sleep(100)
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_an_error_drops_the_tasks_that_have_not_begun():
@@ -140,7 +246,7 @@ def test_an_error_drops_the_tasks_that_have_not_begun():
 def test_unknown_executors_are_refused(source, tmp_path):
     plan = cubes.plan(source, [source.insertions()[0].pid], ["channels"], root=tmp_path)
     with pytest.raises(
-        BadArgument, match=r"executor: expected one of serial, threads, dask, or the address.*got 'gpu'"
+        BadArgument, match=r"executor: expected one of serial, threads, processes, dask, or the address.*got 'gpu'"
     ):
         cubes.build(plan, executor="gpu")
     with pytest.raises(BadArgument, match="workers: expected at least 1, got 0"):
@@ -148,7 +254,7 @@ def test_unknown_executors_are_refused(source, tmp_path):
 
 
 def test_a_scheduler_that_does_not_answer_is_named(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("chunking.executors._WORKERS_TIMEOUT_S", 1)
+    monkeypatch.setattr("chunking.on_dask._WORKERS_TIMEOUT_S", 1)
     plan = cubes.plan(source, [source.insertions()[0].pid], ["channels"], root=tmp_path)
     with pytest.raises(SourceUnavailable, match=r"executor tcp://127\.0\.0\.1:9: no dask scheduler"):
         cubes.build(plan, executor="tcp://127.0.0.1:9")
