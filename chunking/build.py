@@ -56,13 +56,13 @@ def run(
             _refuse_other(plan.root / store.path, store)
         _refuse_damaged(plan.root / store.path, store)
     with open_executor(executor, workers) as execute:
-        return _build_stores(plan, execute, progress or (lambda _: None))
+        return _build_stores(plan, execute, progress or (lambda _: None), replacing=existing == "replace")
 
 
 EXISTING = ("error", "skip", "replace")
 
 
-def _build_stores(plan: Plan, execute: Executor, report: OnProgress) -> list[Path]:
+def _build_stores(plan: Plan, execute: Executor, report: OnProgress, *, replacing: bool) -> list[Path]:
     built = []
     for _, group in groupby(plan.stores, key=lambda store: store.pid):
         todo = [store for store in group if not _is_built(plan.root / store.path, store)]
@@ -71,7 +71,7 @@ def _build_stores(plan: Plan, execute: Executor, report: OnProgress) -> list[Pat
         inputs = Inputs(plan.catalog, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
         for store in todo:
             product = parse_product(store.product, plan.options)
-            built.append(build_store(plan.root, store, product, inputs, execute, report))
+            built.append(build_store(plan.root, store, product, inputs, execute, report, replacing=replacing))
     return built
 
 
@@ -98,9 +98,16 @@ def _refuse_damaged(path: Path, plan: StorePlan) -> None:
 
 
 def build_store(
-    root: Path, plan: StorePlan, product: Product, inputs: Inputs, execute: Executor, report: OnProgress
+    root: Path,
+    plan: StorePlan,
+    product: Product,
+    inputs: Inputs,
+    execute: Executor,
+    report: OnProgress,
+    *,
+    replacing: bool,
 ) -> Path:
-    """Build and publish one store; if another version of it exists, replace that."""
+    """Build and publish one store; if another version of it exists, replace or refuse that."""
     origin = product.origin(inputs)
     if build_key(origin, product.name, product.parameters) != plan.build_key:
         raise InconsistentData(
@@ -110,8 +117,10 @@ def build_store(
     total = len(plan.regions) + 3
     with staging(root, plan.path, plan.build_key) as stage:
         final = root / plan.path
-        if _is_built(final, plan) or finish_replacement(final, plan.build_key):  # while we waited, or before a crash
-            return final
+        if _is_built(final, plan) or (replacing and finish_replacement(final, plan.build_key)):
+            return final  # by another build since this one began, or before a crash
+        if not replacing:
+            _refuse_other(final, plan)
         folder = stage.store
         finished = stage.resume()
         report(Progress(plan.pid, plan.product, len(finished), total))

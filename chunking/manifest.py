@@ -14,7 +14,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from loaders.checksum import crc32_of_file
+from loaders.checksum import crc32, crc32_of_file
 from loaders.errors import StoreError
 
 MANIFEST = "manifest.json"
@@ -46,7 +46,14 @@ def entry(path: Path) -> dict[str, Any]:
 
 def make_manifest(files: Files, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest of a finished store; `facts` (provenance, times) go in beside the files."""
-    return {"manifest_version": 1, **facts, "files": files}
+    manifest = {"manifest_version": 1, **facts, "files": files}
+    return manifest | {"crc32": _checksum(manifest)}
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    """Of all that a manifest says but its own checksum."""
+    said = {name: value for name, value in manifest.items() if name != "crc32"}
+    return crc32(json.dumps(said, sort_keys=True).encode())
 
 
 def read_manifest(store: Path) -> dict[str, Any]:
@@ -95,7 +102,10 @@ def verify_store(store: Path, *, quick: bool = False) -> list[Problem]:
     StoreError
         If there is no readable manifest.
     """
-    listed = read_manifest(store)["files"]
+    manifest = read_manifest(store)
+    if manifest.get("crc32") != _checksum(manifest):
+        return [Problem(MANIFEST, "is not as written")]  # and so says nothing about the others
+    listed = manifest["files"]
     found = store_files(store)
     problems = [Problem(key, "missing") for key in sorted(set(listed) - set(found))]
     problems += [Problem(key, "not in the manifest") for key in sorted(set(found) - set(listed))]
@@ -119,19 +129,13 @@ def compare_files(store: Path, files: Files, *, quick: bool = False) -> list[Pro
 
 def _lost_chunks(store: Path, listed: Mapping[str, Any]) -> list[str]:
     """Chunks that the shapes in the array metadata demand and the manifest does not list."""
-    return [
-        key
-        for name in sorted(path.parent.name for path in store.glob("*/zarr.json"))
-        for key in _chunk_keys(store, name)
-        if key not in listed
-    ]
+    arrays = sorted(path.parent.name for path in store.glob("*/zarr.json"))
+    intact = [name for name in arrays if entry(store / name / "zarr.json") == listed.get(f"{name}/zarr.json")]
+    return [key for name in intact for key in _chunk_keys(store, name) if key not in listed]
 
 
 def _chunk_keys(store: Path, name: str) -> list[str]:
-    try:
-        metadata = json.loads((store / name / "zarr.json").read_text())
-        chunk = metadata["chunk_grid"]["configuration"]["chunk_shape"]
-        counts = [ceil(size / step) for size, step in zip(metadata["shape"], chunk, strict=True)]
-    except (ValueError, KeyError, TypeError):
-        return []  # damaged metadata; its checksum tells
+    metadata = json.loads((store / name / "zarr.json").read_text())
+    chunk = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    counts = [ceil(size / step) for size, step in zip(metadata["shape"], chunk, strict=True)]
     return ["/".join([name, "c", *map(str, index)]) for index in itertools.product(*map(range, counts))]

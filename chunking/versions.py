@@ -53,10 +53,7 @@ def replace(new: Path, final: Path) -> Path:
         archive.rename(archive.with_name(f"{uuid.uuid4().hex}.removed"))
     new.rename(archive)  # for an instant the new one, so that the exchange leaves the old one where it belongs
     fsync(archive.parent)
-    _exchange(archive, final)
-    os.utime(archive)  # when it was replaced: readers who began later do not use it
-    fsync(archive.parent)
-    fsync(final.parent)
+    _retire(archive, final)
     return archive
 
 
@@ -67,9 +64,17 @@ def finish_replacement(final: Path, build_key: str) -> bool:
     archive = archive_of(final, str(read_manifest(final)["build_key"]))
     if not archive.exists() or read_manifest(archive)["build_key"] != build_key:
         return False
-    _exchange(archive, final)
-    fsync(final.parent)
+    _retire(archive, final)
     return True
+
+
+def _retire(archive: Path, final: Path) -> None:
+    """Exchange the new version, in the archive, for the present one; its time says that later readers do not use it."""
+    os.utime(final)  # should a crash come between the exchange and the exact time
+    _exchange(archive, final)
+    os.utime(archive)
+    fsync(archive.parent)
+    fsync(final.parent)
 
 
 def _exchange(a: Path, b: Path) -> None:
