@@ -89,7 +89,9 @@ def ours_write(data: Data) -> int:
         inputs = Inputs(source, pid)
         inputs.sorting  # noqa: B018  loaded before the clock starts
         with open_executor("threads", 2) as execute, timed():
-            build_store(Path(root), plan.stores[0], parse_product(name), inputs, execute, lambda _: None)
+            build_store(
+                Path(root), plan.stores[0], parse_product(name), inputs, execute, lambda _: None, replacing=False
+            )
         return size_of(Path(root))
 
 
