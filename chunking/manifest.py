@@ -83,6 +83,27 @@ def read_manifest(store: Path) -> dict[str, Any]:
     return manifest
 
 
+def read_entry(store: Path, key: str) -> dict[str, Any]:
+    """What the manifest says of one file, without parsing the list of all, which may be megabytes.
+
+    Raises
+    ------
+    StoreError
+        If there is no manifest, or it does not list the file.
+    """
+    path = store / MANIFEST
+    try:
+        text = path.read_text()
+    except (OSError, ValueError):
+        return dict(read_manifest(store)["files"][key])  # which says what is wrong
+    start = text.rfind(f"\n  {json.dumps(key)}: {{")  # a file of the list: indented by two, as `publish` writes it
+    end = text.find("}", start)
+    if start < 0 or end < 0 or not text.endswith("}"):
+        raise StoreError(f"store {store}: its {MANIFEST} is cut, or does not list {key}; build the store again")
+    entry: dict[str, Any] = json.loads(text[text.index("{", start) : end + 1])
+    return entry
+
+
 def verify_store(store: Path, *, quick: bool = False) -> list[Problem]:
     """Compare a store with its manifest.
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from cubes.index import attach_clock
     from cubes.microvolts import to_uv
     from cubes.opening import open
+    from cubes.opening_many import open_many
     from cubes.presence_table import presence
     from cubes.selecting import select
     from cubes.sources import source, write_sample
@@ -79,6 +80,7 @@ _HOME = {
     "info": "cubes.stores",
     "ls": "cubes.stores",
     "open": "cubes.opening",
+    "open_many": "cubes.opening_many",
     "open_remote": "cubes.engine",
     "plan": "cubes.building",
     "plot_voltage": "cubes.voltage_figure",
@@ -105,6 +107,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "plan",
     "build",
     "open",
+    "open_many",
     "open_remote",
     "attach_clock",
     "bin",

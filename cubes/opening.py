@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -60,13 +61,14 @@ def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTre
     products = {store.stem: open_store(store, chunks) for store in stores}
     if not products:
         raise NotFound(f"pid {pid!r}: {folder} holds no store")
-    _refuse_mixture(pid, products)
+    refuse_mixture(pid, products)
     first = next(iter(products.values()))
     attrs = {name: first.attrs[name] for name in IDENTITY}
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **products}, name=pid)
 
 
-def _refuse_mixture(pid: str, products: dict[str, xr.Dataset]) -> None:
+def refuse_mixture(pid: str, products: Mapping[str, xr.Dataset]) -> None:
+    """Raise InconsistentData if the products of an insertion come from different sortings."""
     sortings = {
         name: (ds.attrs["collection"], ds.attrs["revision"])
         for name, ds in products.items()
@@ -85,13 +87,13 @@ def open_store(store: Path, chunks: Chunks = "native") -> xr.Dataset:
     pinned = pin(store)
     ds = xr.open_zarr(pinned, chunks={} if chunks == "native" else chunks)
     if is_linked(store):
-        ds[ds.attrs["product"]] = _linked_voltage(store, chunks)
+        ds[ds.attrs["product"]] = linked_voltage(store, chunks)
     validate(ds)
     loaded: xr.Dataset = ds.assign_coords({name: c.variable.load() for name, c in ds.coords.items()})
     return attach_clock(loaded) if "knot_sample" in loaded.variables else loaded
 
 
-def _linked_voltage(store: Path, chunks: Chunks) -> xr.Variable:
+def linked_voltage(store: Path, chunks: Chunks) -> xr.Variable:
     """The voltage of the file that a store links to."""
     from cubes.engine import voltage_variable
 

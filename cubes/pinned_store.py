@@ -91,10 +91,14 @@ class PinnedStore(LocalStore):
 
 def pin(store: Path) -> PinnedStore:
     """Open the present version of a store, and keep its root from being collected while this process lives."""
-    root = store.absolute().parents[2]
-    with _LEASES:
-        _lease(root)
+    hold(store.absolute().parents[2])
     return PinnedStore(store)
+
+
+def hold(root: Path) -> None:
+    """Keep replaced versions of the stores of a root while this process lives."""
+    with _LEASES:
+        _lease(root.absolute())
 
 
 _LEASES = threading.Lock()

@@ -48,3 +48,11 @@ def test_bench_fetch(tmp_path):
     assert result.returncode == 0, result.stderr
     for line in ("5 files of 1 kB", "| fetch_files, 16 threads |", "| ONE, as it comes (4 threads) |"):
         assert line in result.stdout
+
+
+def test_bench_many(tmp_path):
+    command = [sys.executable, BENCHMARKS / "bench_many.py", "--stores", "11"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for line in ("| open_many | 11 |", "| open_many, dask | 11 |", "| open, one by one | 10 |"):
+        assert line in result.stdout
