@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from cubes.building import build, plan
     from cubes.engine import open_remote
     from cubes.index import attach_clock
+    from cubes.mapping import map
     from cubes.microvolts import to_uv
     from cubes.opening import open
     from cubes.opening_many import open_many
@@ -79,6 +80,7 @@ _HOME = {
     "gc": "cubes.stores",
     "info": "cubes.stores",
     "ls": "cubes.stores",
+    "map": "cubes.mapping",
     "open": "cubes.opening",
     "open_many": "cubes.opening_many",
     "open_remote": "cubes.engine",
@@ -109,6 +111,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "open",
     "open_many",
     "open_remote",
+    "map",
     "attach_clock",
     "bin",
     "select",
