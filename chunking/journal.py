@@ -28,10 +28,21 @@ class Journal:
 
     def read(self) -> dict[str, Files]:
         """The files of every part; a damaged end is cut off, so that later lines do not follow it."""
+        parts, good = self._parse()
+        if self.path.exists() and good < self.path.stat().st_size:
+            os.truncate(self.path, good)
+        return parts
+
+    def peek(self) -> dict[str, Files]:
+        """The files of every part; changes nothing, as another process may be writing the next line."""
+        return self._parse()[0]
+
+    def _parse(self) -> tuple[dict[str, Files], int]:
+        """The parts, and how many bytes of the journal are good."""
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
-            return {}
+            return {}, 0
         parts: dict[str, Files] = {}
         good = 0
         for line in data.splitlines(keepends=True):
@@ -41,9 +52,7 @@ class Journal:
             entry = json.loads(record)
             parts[entry["part"]] = entry["files"]
             good += len(line)
-        if good < len(data):
-            os.truncate(self.path, good)
-        return parts
+        return parts, good
 
     def add(self, part: str, files: Files) -> None:
         """Append a part; when this returns, it is on disk."""

@@ -133,8 +133,53 @@ def _lock(base: Path, name: str, store: Path) -> Iterator[None]:
 
 
 def _describe(holder: Path) -> str:
+    return _held(holder) or "another process is building it"
+
+
+def _held(holder: Path) -> str:
     try:
         facts = json.loads(holder.read_text())
         return f"process {facts['process']} on {facts['host']} has been building it since {facts['since']}"
     except (OSError, ValueError, KeyError):
-        return "another process is building it"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A store in the making, seen from outside.
+
+    Attributes
+    ----------
+    build_key : str
+    parts : int
+        How many its journal lists.
+    holder : str
+        Who is building it; empty if nobody is.
+    """
+
+    build_key: str
+    parts: int
+    holder: str
+
+
+def staged(root: Path) -> dict[str, Staged]:
+    """The stores in the making, by path relative to the root. Takes no lock, and changes nothing."""
+    found = {}
+    for folder in sorted((root / STAGING).glob("insertions.*.zarr.*/")):
+        name, _, build_key = folder.name.rpartition(".")
+        pid, _, product = name.removeprefix("insertions.").removesuffix(".zarr").rpartition(".")
+        holder = folder.with_name(f"{name}.holder.json")
+        held = _held(holder) if _alive(holder) else ""
+        found[f"insertions/{pid}/{product}.zarr"] = Staged(build_key, len(Journal(folder / _JOURNAL).peek()), held)
+    return found
+
+
+def _alive(holder: Path) -> bool:
+    """Whether the process that left its name may live: of another machine, that is not known."""
+    try:
+        facts = json.loads(holder.read_text())
+        if facts["host"] == socket.gethostname():
+            os.kill(facts["process"], 0)
+    except (OSError, ValueError, KeyError) as error:
+        return isinstance(error, PermissionError)  # it lives, and is another user's
+    return True

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from cubes.presence_table import presence
     from cubes.selecting import select
     from cubes.sources import source, write_sample
+    from cubes.status import status
     from cubes.stores import gc, info, ls, verify
     from cubes.tables import catalog
     from cubes.voltage_figure import plot_voltage
@@ -91,6 +92,7 @@ _HOME = {
     "releases": "loaders.releases",
     "select": "cubes.selecting",
     "source": "cubes.sources",
+    "status": "cubes.status",
     "to_uv": "cubes.microvolts",
     "verify": "cubes.stores",
     "write_sample": "cubes.sources",
@@ -120,6 +122,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "ls",
     "info",
     "verify",
+    "status",
     "gc",
     "write_sample",
     "catalog",

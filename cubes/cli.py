@@ -316,6 +316,22 @@ def verify(path: Path, *, quick: Json = False, json: Json = False) -> int:
 
 
 @app.command
+def status(root: Path, *, json: Json = False) -> None:
+    """Tell what is built, stale (made by another version), damaged or in staging, and which old versions are kept.
+
+    Parameters
+    ----------
+    root
+        Folder of the stores.
+    json
+        Print JSON.
+    """
+    from cubes.status import status as status_of
+
+    cli_tables.print_table(status_of(root), json)
+
+
+@app.command
 def gc(root: Path, *, older_than_hours: float = 24, json: Json = False) -> None:
     """Remove versions of stores that were replaced and that nobody can be reading.
 

@@ -1,0 +1,91 @@
+"""How the stores of a root stand: built, stale, damaged, in the making; and what is kept of older versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chunking.manifest import read_manifest
+from chunking.plan import Plan
+from chunking.provenance import software
+from chunking.schema import CONVENTIONS
+from chunking.staging import staged
+from chunking.versions import VERSIONS
+from cubes.stores import info
+from loaders.errors import NotFound, StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COLUMNS = ("pid", "product", "state", "why", "parts_staged", "builder", "versions_kept", "path")
+
+
+def status(root: str | Path, plan: Plan | None = None) -> pd.DataFrame:
+    """Tell of every store of a root how it stands. Reads metadata only, and changes nothing.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the stores.
+    plan : Plan, optional
+        What there should be. With it, a store is stale if other files, parameters or versions would make it now;
+        without, if another version of the schema, of ibl-cubes or of iblatlas made it.
+
+    Returns
+    -------
+    DataFrame
+        One row a store: ``pid, product``; ``state``, which is ``built``, ``stale``, ``damaged`` (no readable metadata),
+        ``staging`` (begun, not there yet), or ``missing`` (planned only); ``why``; ``parts_staged``, parts
+        that a build in progress or interrupted has finished; ``builder``, the process that is at it; ``versions_kept``,
+        replaced versions that `gc` has not removed; ``path`` relative to the root.
+
+    Raises
+    ------
+    NotFound
+        If there is no such folder.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> set(cubes.status("my-cubes")["state"])
+    {'built'}
+    """
+    import pandas as pd
+
+    root = Path(root)
+    if not root.is_dir():
+        raise NotFound(f"root {root}: no such folder")
+    planned = {} if plan is None else {store.path: store.build_key for store in plan.stores}
+    making = staged(root)
+    stores = {path.relative_to(root).as_posix() for path in root.glob("insertions/*/*.zarr")}
+    rows = []
+    for path in sorted(stores | set(making) | set(planned)):
+        folder = root / path
+        state, why = _state(folder, planned.get(path)) if path in stores else ("missing", "not built")
+        if path in making and state == "missing":
+            state, why = "staging", "interrupted; the same build goes on" if not making[path].holder else "being built"
+        stage = making.get(path)
+        rows.append({
+            "pid": folder.parent.name, "product": folder.stem, "state": state, "why": why,
+            "parts_staged": stage.parts if stage else 0, "builder": stage.holder if stage else "",
+            "versions_kept": len(list((folder.parent / VERSIONS).glob(f"{folder.stem}.*"))), "path": path,
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _state(store: Path, planned_key: str | None) -> tuple[str, str]:
+    """State of a store that exists, and why it is not built if it is not."""
+    try:
+        manifest, attrs = read_manifest(store), info(store)["attrs"]
+    except StoreError as error:
+        return "damaged", str(error)
+    if planned_key is not None:
+        differs = manifest.get("build_key") != planned_key
+        return ("stale", "other files, parameters or versions than planned") if differs else ("built", "")
+    if attrs.get("Conventions") != CONVENTIONS:
+        return "stale", f"written as {attrs.get('Conventions')}, now {CONVENTIONS}"
+    made = manifest.get("software", {})
+    for name in ("ibl-cubes", "iblatlas"):
+        if made.get(name) != software()[name]:
+            return "stale", f"made by {name} {made.get(name)}, now {software()[name]}"
+    return "built", ""
