@@ -151,11 +151,18 @@ def voltage_in_place(catalog: Catalog, pid: str, band: str) -> xr.Dataset:
     return ds
 
 
-def voltage_variable(recording: Recording, n_channels: int, attrs: Mapping[str, Any]) -> xr.Variable:
-    """The first channels of a recording as a lazy variable (channel, time); its encoding has the chunks of the file."""
-    array = VoltageArray(recording, n_channels)
-    encoding = {"preferred_chunks": {"channel": n_channels, "time": _chunk_lengths(recording)}}
-    return xr.Variable(("channel", "time"), LazilyIndexedArray(array), attrs, encoding)
+def voltage_variable(
+    recording: Recording, n_channels: int, attrs: Mapping[str, Any], window: tuple[int, int] | None = None
+) -> xr.Variable:
+    """The first channels of a recording as a lazy variable (channel, time); its encoding has the chunks of the file.
+
+    `window` is the first sample and the one after the last, by default of all.
+    """
+    start, stop = window or (0, recording.n_samples)
+    data = LazilyIndexedArray(VoltageArray(recording, n_channels))
+    variable = xr.Variable(("channel", "time"), data, attrs).isel(time=slice(start, stop))
+    variable.encoding = {"preferred_chunks": {"channel": n_channels, "time": _chunk_lengths(recording, start, stop)}}
+    return variable
 
 
 class VoltageArray(BackendArray):
@@ -255,7 +262,8 @@ def _within(positions: Any) -> Any:
     return slice(None, None, positions.step) if isinstance(positions, range) else positions - positions[0]
 
 
-def _chunk_lengths(recording: Recording) -> int | tuple[int, ...]:
-    """Samples of the chunks: one number, unless others than the last differ."""
-    lengths = tuple(stop - start for start, stop in map(recording.span, range(recording.n_chunks)))
+def _chunk_lengths(recording: Recording, start: int, stop: int) -> int | tuple[int, ...]:
+    """Samples of the chunks within a window: one number, unless others than the last differ."""
+    spans = map(recording.span, range(recording.n_chunks))
+    lengths = tuple(min(end, stop) - max(begin, start) for begin, end in spans if begin < stop and end > start)
     return lengths[0] if len(set(lengths[:-1])) < 2 and lengths[-1] <= lengths[0] else lengths

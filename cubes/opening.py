@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import xarray as xr
+from dask.base import tokenize
 
 from chunking.link import is_linked, open_linked, read_link
-from chunking.manifest import read_manifest
 from chunking.schema import validate
 from cubes.index import attach_clock
 from cubes.pinned_store import pin
@@ -85,24 +85,34 @@ def refuse_mixture(pid: str, products: Mapping[str, xr.Dataset]) -> None:
 def open_store(store: Path, chunks: Chunks = "native") -> xr.Dataset:
     """Open one store, checked against the schema, with its coordinates loaded."""
     pinned = pin(store)
-    ds = xr.open_zarr(pinned, chunks={} if chunks == "native" else chunks)
+    ds = xr.open_zarr(pinned, chunks=None)
     if is_linked(store):
-        ds[ds.attrs["product"]] = linked_voltage(store, chunks)
+        ds[ds.attrs["product"]] = linked_voltage(store)
     validate(ds)
     loaded: xr.Dataset = ds.assign_coords({name: c.variable.load() for name, c in ds.coords.items()})
+    if chunks is not None:
+        lazy = {name: chunked(v.variable, chunks, store, pinned.build_key, name) for name, v in ds.data_vars.items()}
+        loaded = loaded.assign(lazy)
     return attach_clock(loaded) if "knot_sample" in loaded.variables else loaded
 
 
-def linked_voltage(store: Path, chunks: Chunks) -> xr.Variable:
+def chunked(variable: xr.Variable, chunks: Chunks, store: Path, build_key: str, name: Hashable) -> xr.Variable:
+    """A lazy variable as a dask array, with the chunks of its file where `chunks` does not say.
+
+    Its name is made of what determines it: dask would hash the array by pickling it.
+    """
+    wanted = dict(variable.encoding["preferred_chunks"])
+    if isinstance(chunks, dict):
+        wanted |= {dim: size for dim, size in chunks.items() if dim in variable.dims}
+    return variable.chunk(wanted, name=f"{name}-{tokenize(str(store.absolute()), build_key, name, wanted)}")
+
+
+def linked_voltage(store: Path) -> xr.Variable:
     """The voltage of the file that a store links to."""
     from cubes.engine import voltage_variable
 
-    link, build_key = read_link(store), read_manifest(store)["build_key"]
-    variable = voltage_variable(open_linked(store, link), link.n_channels, link.attrs)
-    if chunks is not None:
-        wanted = variable.encoding["preferred_chunks"] if chunks == "native" else chunks
-        variable = variable.chunk(wanted, name=f"linked-{store.stem}-{build_key}-")
-    return variable.isel(time=slice(*link.window))
+    link = read_link(store)
+    return voltage_variable(open_linked(store, link), link.n_channels, link.attrs, link.window)
 
 
 def insertion_folder(root: Path, pid: str) -> Path:

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import xarray as xr
-from dask.base import tokenize
 
 from chunking.link import is_linked
 from chunking.schema import validate
 from cubes.lazy_store import Metadata, lazy_dataset, read_metadata
-from cubes.opening import IDENTITY, Chunks, insertion_folder, linked_voltage, refuse_mixture
+from cubes.opening import IDENTITY, Chunks, chunked, insertion_folder, linked_voltage, refuse_mixture
 from cubes.pinned_store import hold
 from loaders.errors import BadArgument, CubesError, NotFound, StoreError
 from loaders.table_filters import Sieve
@@ -133,22 +132,13 @@ def _nodes(pid: str, stores: Mapping[str, Metadata], chunks: Chunks) -> dict[str
 
 def _dataset(metadata: Metadata, chunks: Chunks) -> xr.Dataset:
     ds = lazy_dataset(metadata)
-    if chunks is not None:
-        ds = ds.assign({name: _chunked(metadata, str(name), v.variable, chunks) for name, v in ds.data_vars.items()})
     if is_linked(metadata.path):
-        ds[ds.attrs["product"]] = linked_voltage(metadata.path, chunks)
+        ds[ds.attrs["product"]] = linked_voltage(metadata.path)
     validate(ds)
-    return ds
-
-
-def _chunked(metadata: Metadata, name: str, variable: xr.Variable, chunks: Chunks) -> xr.Variable:
-    """The variable with dask; its name is made of what determines it, as hashing 700 lazy arrays takes long."""
-    preferred = variable.encoding["preferred_chunks"]
-    wanted = (
-        preferred if chunks == "native" else {dim: size for dim, size in (chunks or {}).items() if dim in preferred}
-    )
-    key = tokenize(str(metadata.path), metadata.build_key, name, wanted)
-    return variable.chunk(wanted, name=f"{name}-{key}")
+    if chunks is None:
+        return ds
+    where = (metadata.path, metadata.build_key)
+    return ds.assign({name: chunked(v.variable, chunks, *where, name) for name, v in ds.data_vars.items()})
 
 
 def _folders(root: Path, pids: Iterable[str] | None) -> list[Path]:

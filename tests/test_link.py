@@ -187,3 +187,16 @@ def test_an_index_survives_its_header(sample_root_with_voltage, pid):
     size = path.with_suffix(".cbin").stat().st_size
     index = ChunkIndex.parse(path.read_bytes(), "", size)
     assert ChunkIndex.parse(json.dumps(index.to_header()), "", size) == index
+
+
+def test_chunks_of_a_window_are_those_of_the_file(home, pid):
+    source, root = cubes.source("one", home / "one"), home / "part"
+    cubes.build(cubes.plan(source, [pid], ["ap"], root=root, link=["ap"], window_s=(0.7, 1.9)))
+    native, other = (cubes.open(root, pid, chunks=c)["ap"].ap for c in ("native", {"time": 10_000}))
+    bounds = ChunkIndex.parse(
+        (path := recording(home, pid, "ap")).with_suffix(".ch").read_bytes(), "", path.stat().st_size
+    ).bounds
+    start = int(native.knot_sample.attrs["first_sample"])
+    assert {start + end for end in np.cumsum(native.chunks[1])[:-1]} <= set(bounds)
+    assert other.chunks[1][0] == 10_000
+    assert np.array_equal(native + 0 * other, native)  # two cuts of one array in one graph
