@@ -216,10 +216,12 @@ def test_chunks_of_unequal_length(path):
         def span(self, i):
             return self.bounds[i : i + 2]
 
-    assert _chunk_lengths(Uneven(0, 10, 20, 25)) == 10
-    assert _chunk_lengths(Uneven(0, 10)) == 10
-    assert _chunk_lengths(Uneven(0, 10, 21, 25)) == (10, 11, 4)
-    assert _chunk_lengths(Uneven(0, 10, 25)) == (10, 15)
+    assert _chunk_lengths(Uneven(0, 10, 20, 25), 0, 25) == 10
+    assert _chunk_lengths(Uneven(0, 10), 0, 10) == 10
+    assert _chunk_lengths(Uneven(0, 10, 21, 25), 0, 25) == (10, 11, 4)
+    assert _chunk_lengths(Uneven(0, 10, 25), 0, 25) == (10, 15)
+    assert _chunk_lengths(Uneven(0, 10, 20, 30, 35), 15, 32) == (5, 10, 2)
+    assert _chunk_lengths(Uneven(0, 10, 20, 30), 10, 25) == 10
 
 
 def test_without_a_session_there_are_no_regions(alone, path):
