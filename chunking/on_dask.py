@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _QUEUED = 4  # tasks that the scheduler holds for each thread of the cluster: it stays small, no thread waits
-_WORKERS_TIMEOUT_S = 60.0
+_WORKERS_TIMEOUT_S = 50.0
 _LOOK_EVERY_S = 1.0
 _DEATHS = 10  # of workers with one task, on a cluster of our own, before the task is blamed; dask has 3
 _RETRIES = 2  # of a task that fails

@@ -97,22 +97,31 @@ def staging(root: Path, path: str, build_key: str) -> Iterator[Staging]:
         base.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"root {root}: cannot be written to ({error}); choose another folder") from error
-    with _lock(base, name, root / path):
+    with _explained(root / path), _lock(base, name, root / path):
+        for stale in set(base.glob(f"{name}.*")) - {folder, *base.glob("*.lock"), *base.glob("*.holder.json")}:
+            shutil.rmtree(stale)
+        (folder / _STORE).mkdir(parents=True, exist_ok=True)
         try:
-            for stale in set(base.glob(f"{name}.*")) - {folder, *base.glob("*.lock"), *base.glob("*.holder.json")}:
-                shutil.rmtree(stale)
-            (folder / _STORE).mkdir(parents=True, exist_ok=True)
             yield Staging(folder / _STORE, root / path, Journal(folder / _JOURNAL))
-            shutil.rmtree(folder, ignore_errors=True)
-        except BaseException as error:
+        except BaseException:
             if not (folder / _JOURNAL).exists():
                 shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError) and not isinstance(error, CubesError):
-                raise StoreError(
-                    f"store {root / path}: writing failed ({error}); nothing was published; make room or choose "
-                    "another root, and build again: what is complete was kept"
-                ) from error
             raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _explained(store: Path) -> Iterator[None]:
+    """Errors of the disk as one that names the store."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, CubesError):
+            raise
+        raise StoreError(
+            f"store {store}: writing failed ({error}); nothing was published; make room or choose another root, and "
+            "build again: what is complete was kept"
+        ) from error
 
 
 @contextmanager
