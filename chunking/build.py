@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -15,27 +16,47 @@ from chunking.executors import Executor, open_executor
 from chunking.linked_product import LinkedProduct
 from chunking.manifest import Files, read_manifest, verify_store
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan, region_of
+from chunking.planner import refuse_unknown_errors
 from chunking.products import Product, parse_product
 from chunking.provenance import Origin, attributes, build_key, software
 from chunking.publish import complete, publish, refuse_existing
+from chunking.room import refuse_too_little_memory
 from chunking.schema import validate
 from chunking.staging import staging
 from chunking.versions import finish_replacement, replace
-from loaders.errors import BadArgument, InconsistentData, StoreError
+from loaders.errors import BadArgument, CubesError, InconsistentData, StoreError
 from loaders.inputs import Inputs
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a build stands: `done` of `total` tasks of one store; ``done == total`` means published."""
+    """Where a build stands: `done` of `total` tasks of one store; ``done == total`` means published.
+
+    `nbytes` is the size of its large arrays without compression.
+    """
 
     pid: str
     product: str
     done: int
     total: int
+    nbytes: int = 0
 
 
 OnProgress = Callable[[Progress], None]
+
+
+class Built(list[Path]):
+    """The stores that were built.
+
+    Attributes
+    ----------
+    failed : dict
+        Why an insertion was refused or failed, by pid; empty unless built with ``errors="report"``.
+    """
+
+    def __init__(self, failed: Mapping[str, str]) -> None:
+        super().__init__()
+        self.failed = dict(failed)
 
 
 def run(
@@ -45,38 +66,69 @@ def run(
     executor: str = "threads",
     workers: int = 2,
     progress: OnProgress | None = None,
-) -> list[Path]:
+    errors: str = "raise",
+) -> Built:
     """Build every store of a plan. Parameters and errors are those of `cubes.build`."""
+    refuse_unknown_errors(errors)
     if existing not in EXISTING:
         raise BadArgument(f"existing: expected one of {', '.join(EXISTING)}, got {existing!r}")
     if existing == "error":
         refuse_existing(plan.root, [store.path for store in plan.stores])
-    for store in plan.stores:
-        if existing == "skip":
-            _refuse_other(plan.root / store.path, store)
-        _refuse_damaged(plan.root / store.path, store)
+    if errors == "raise":
+        for store in plan.stores:
+            _refuse_unusable(plan.root / store.path, store, existing)
+    if "://" not in executor:  # which has machines of its own
+        refuse_too_little_memory(plan.stores, 1 if executor == "serial" else workers)
     with open_executor(executor, workers) as execute:
-        return _build_stores(plan, execute, progress or (lambda _: None), replacing=existing == "replace")
+        return _build_pids(plan, existing, execute, progress or (lambda _: None), errors)
 
 
 EXISTING = ("error", "skip", "replace")
 
 
-def _build_stores(plan: Plan, execute: Executor, report: OnProgress, *, replacing: bool) -> list[Path]:
-    built = []
-    for _, group in groupby(plan.stores, key=lambda store: store.pid):
-        todo = [store for store in group if not _is_built(plan.root / store.path, store)]
-        if not todo:
-            continue
-        inputs = Inputs(plan.catalog, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
-        for store in todo:
-            product = parse_product(store.product, plan.options)
-            built.append(build_store(plan.root, store, product, inputs, execute, report, replacing=replacing))
+def _build_pids(plan: Plan, existing: str, execute: Executor, report: OnProgress, errors: str) -> Built:
+    built = Built(plan.refused)
+    for pid, group in groupby(plan.stores, key=lambda store: store.pid):
+        stores = list(group)
+        try:
+            for store in stores:
+                _refuse_unusable(plan.root / store.path, store, existing)
+            _build_stores(plan, stores, execute, report, built, replacing=existing == "replace")
+        except (CubesError, OSError) as error:
+            if errors == "raise":
+                raise
+            built.failed[pid] = str(error)
     return built
+
+
+def _build_stores(
+    plan: Plan,
+    stores: Sequence[StorePlan],
+    execute: Executor,
+    report: OnProgress,
+    built: list[Path],
+    *,
+    replacing: bool,
+) -> None:
+    """Build the stores of one insertion that do not exist yet."""
+    todo = [store for store in stores if not _is_built(plan.root / store.path, store)]
+    if not todo:
+        return
+    inputs = Inputs(plan.catalog, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
+    for store in todo:
+        product = parse_product(store.product, plan.options)
+        built.append(build_store(plan.root, store, product, inputs, execute, report, replacing=replacing))
 
 
 def _is_built(path: Path, plan: StorePlan) -> bool:
     return path.exists() and read_manifest(path).get("build_key") == plan.build_key
+
+
+def _refuse_unusable(path: Path, plan: StorePlan, existing: str) -> None:
+    """Raise StoreError if a store exists that is damaged or, unless it is to be replaced, not the planned one."""
+    if existing == "skip":
+        _refuse_other(path, plan)
+    _refuse_damaged(path, plan)
 
 
 def _refuse_other(path: Path, plan: StorePlan) -> None:
@@ -114,7 +166,7 @@ def build_store(
             f"pid {plan.pid}, product {plan.product}: the source has changed since the plan; plan again"
         )
     attrs = attributes(origin, product.name, product.title, product.parameters)
-    total = len(plan.regions) + 3
+    at = partial(Progress, plan.pid, plan.product, total=len(plan.regions) + 3, nbytes=plan.nbytes)
     with staging(root, plan.path, plan.build_key) as stage:
         final = root / plan.path
         if _is_built(final, plan) or (replacing and finish_replacement(final, plan.build_key)):
@@ -123,7 +175,7 @@ def build_store(
             _refuse_other(final, plan)
         folder = stage.store
         finished = stage.resume()
-        report(Progress(plan.pid, plan.product, len(finished), total))
+        report(at(len(finished)))
         encode.create_arrays(folder, plan.arrays)
         task = StoreTask(folder.absolute(), product, inputs, plan.arrays, attrs)
         regions = [region for region in plan.regions if str(region) not in finished]
@@ -132,7 +184,7 @@ def build_store(
             for done, (part, written) in enumerate(results, start=1 + len(finished)):
                 stage.keep(part, written)  # here, where waiting for the disk holds up none of the workers
                 sealed |= written
-                report(Progress(plan.pid, plan.product, done, total))
+                report(at(done))
         stage.sweep()
         encode.consolidate(folder)
         if isinstance(product, LinkedProduct):
@@ -143,7 +195,7 @@ def build_store(
             replace(folder, final)
         else:
             publish(folder, final)
-    report(Progress(plan.pid, plan.product, total, total))
+    report(at(len(plan.regions) + 3))
     return final
 
 

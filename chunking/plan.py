@@ -138,12 +138,15 @@ class Plan:
         Layouts and the window of the voltage.
     catalog : Catalog
         The source; not part of the JSON form.
+    refused : mapping
+        Why an insertion cannot be built, by pid; empty unless the plan was made with ``errors="report"``.
     """
 
     root: Path
     stores: tuple[StorePlan, ...]
     options: Options
     catalog: Catalog = field(repr=False, compare=False)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain JSON types, with the sums that a program wants to know."""
@@ -153,7 +156,13 @@ class Plan:
         ]
         for store in stores:
             del store["regions"]
-        return {"root": str(self.root), "options": asdict(self.options), "stores": stores}
+        sums = {
+            "tasks": sum(store["tasks"] for store in stores),
+            "bytes": sum(store["bytes"] for store in stores),
+            "task_bytes": max((store["task_bytes"] for store in stores), default=0),
+        }
+        refused = dict(self.refused)
+        return {"root": str(self.root), "options": asdict(self.options), **sums, "refused": refused, "stores": stores}
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [("product", "array", "dtype", "chunk", "chunks", "bytes")]
@@ -164,7 +173,8 @@ class Plan:
                 no_arrays = "linked, not copied" if store.product in self.options.link else "labels only"
                 described = [_describe(array) for array in store.arrays] or [(no_arrays, "", "", "", "")]
                 rows += [(product if i == 0 else "", *cells) for i, cells in enumerate(described)]
-        return f"{_table(rows)}\n{self._summary()}"
+        refused = [f"pid {pid}: REFUSED: {reason}" for pid, reason in self.refused.items()]
+        return "\n".join([_table(rows), *refused, self._summary()])
 
     def _by_pid(self) -> list[tuple[str, list[StorePlan]]]:
         return [(pid, list(stores)) for pid, stores in groupby(self.stores, key=lambda store: store.pid)]

@@ -12,8 +12,9 @@ import numpy as np
 from chunking.plan import ArrayPlan, Options, Plan, Region, StorePlan, region_of
 from chunking.products import Product, parse_product
 from chunking.provenance import build_key
+from chunking.room import refuse_full_disk, refuse_too_little_memory
 from loaders.alf_paths import check_pid
-from loaders.errors import PlanRefused
+from loaders.errors import BadArgument, CubesError, PlanRefused
 from loaders.inputs import Inputs
 from loaders.records import Catalog
 
@@ -27,8 +28,10 @@ def make_plan(
     sorter: str | None = None,
     revision: str | None = None,
     options: Options | None = None,
+    errors: str = "raise",
 ) -> Plan:
     """Plan one store for every pid and product. Parameters and errors are those of `cubes.plan`."""
+    refuse_unknown_errors(errors)
     options = options or Options()
     products = _unique(products, "products")
     if unlinkable := sorted(set(options.link) - {"ap", "lf"}):
@@ -38,11 +41,21 @@ def make_plan(
     chosen = {p.name: p for p in (parse_product(name, options) for name in products)}
     if options.window_s is not None and not any(hasattr(product, "window_s") for product in chosen.values()):
         raise PlanRefused(f"window: none of the products {', '.join(products)} takes one; it is for ap, lf and lfp")
-    stores = []
+    stores: list[StorePlan] = []
+    refused: dict[str, str] = {}
     for pid in _unique(pids, "pids"):
-        inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
-        stores += [_plan_store(root, inputs, product) for product in chosen.values()]
-    return Plan(root, tuple(stores), options, catalog)
+        try:
+            inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
+            planned = [_plan_store(root, inputs, product) for product in chosen.values()]
+            refuse_too_little_memory(planned)
+        except (CubesError, OSError) as error:
+            if errors == "raise":
+                raise
+            refused[pid] = str(error)
+        else:
+            stores += planned
+    refuse_full_disk(root, stores)
+    return Plan(root, tuple(stores), options, catalog, refused)
 
 
 def _plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
@@ -72,6 +85,15 @@ def _largest_task(arrays: Sequence[ArrayPlan], regions: Sequence[Region]) -> int
 def _region_bytes(array: ArrayPlan, region: Region, first: ArrayPlan) -> int:
     cells = prod(stop - start for start, stop in region_of(array, region, first))
     return cells * np.dtype(array.dtype).itemsize
+
+
+ERRORS = ("raise", "report")
+
+
+def refuse_unknown_errors(errors: str) -> None:
+    """Raise BadArgument if there is no such way to treat insertions that fail."""
+    if errors not in ERRORS:
+        raise BadArgument(f"errors: expected one of {', '.join(ERRORS)}, got {errors!r}")
 
 
 def _unique(items: Iterable[Any], what: str) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from chunking.build import Progress, run
+from chunking.build import Built, Progress, run
 from chunking.plan import Options, Plan
 from chunking.planner import make_plan
 from loaders.records import Catalog
@@ -26,6 +26,7 @@ def plan(
     window_s: tuple[float, float] | None = None,
     link: Iterable[str] = (),
     lfp_dtype: str = "float32",
+    errors: str = "raise",
 ) -> Plan:
     """Plan the stores of some insertions, and refuse what cannot be built. Writes nothing.
 
@@ -57,6 +58,8 @@ def plan(
         what it must hold. `cubes.open` shows them all the same; plain xarray shows only the labels.
     lfp_dtype : str
         ``float32`` (uV), or ``int16`` with the attribute ``gain_to_uV``: half the size, off by half a gain at most.
+    errors : {"raise", "report"}
+        If an insertion cannot be built: raise the error, or plan the others and keep the reason in ``plan.refused``.
 
     Returns
     -------
@@ -70,7 +73,8 @@ def plan(
     CorruptData, InconsistentData
         If a source file is damaged, or files contradict each other.
     PlanRefused
-        If a product or layout does not exist, or a bin width cannot be used.
+        If a product or layout does not exist, or a bin width cannot be used; if a task is larger than the memory, or
+        the stores than the free disk even at the best compression seen (a thousandth of counts, a tenth of the rest).
 
     Examples
     --------
@@ -88,6 +92,7 @@ def plan(
         sorter=sorter,
         revision=revision,
         options=Options(counts_layout, voltage_layout, window_s, link, lfp_dtype),
+        errors=errors,
     )
 
 
@@ -98,7 +103,8 @@ def build(
     executor: str = "threads",
     workers: int = 2,
     progress: Callable[[Progress], None] | None = None,
-) -> list[Path]:
+    errors: str = "raise",
+) -> Built:
     """Build every store of a plan. A store appears under its final path only when it is complete and verified.
 
     Parameters
@@ -117,11 +123,14 @@ def build(
         bytes of a task; destriping takes 0.6 GB a worker.
     progress : callable, optional
         Called with a `Progress` after every task.
+    errors : {"raise", "report"}
+        If an insertion fails: raise the error, or go on with the others and keep the reason in the result. What was
+        built stays either way, and the same build with ``existing="skip"`` does only what is missing.
 
     Returns
     -------
     list of Path
-        The stores that were built.
+        The stores that were built; its attribute ``failed`` says why insertions failed, or were refused by the plan.
 
     Raises
     ------
@@ -130,6 +139,8 @@ def build(
         workers die of a task.
     InconsistentData
         If the source changed since the plan was made.
+    PlanRefused
+        If the blocks of all workers are larger than the memory.
     SourceUnavailable
         If the dask scheduler does not answer, or its cluster has had no workers for a minute. In both cases what is
         complete is kept, and building again goes on.
@@ -141,4 +152,4 @@ def build(
     >>> [store.name for store in cubes.build(plan)]
     ['counts_20ms.zarr']
     """
-    return run(plan, existing=existing, executor=executor, workers=workers, progress=progress)
+    return run(plan, existing=existing, executor=executor, workers=workers, progress=progress, errors=errors)

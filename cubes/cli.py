@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,6 +66,13 @@ def run(arguments: list[str]) -> int:
 def _fail(message: str) -> int:
     print(f"cubes: error: {' '.join(message.split())}", file=sys.stderr)
     return 1
+
+
+def _fail_each(failed: Mapping[str, str]) -> int:
+    """Name every insertion that failed, a line each; gives the exit code."""
+    for pid, reason in failed.items():
+        _fail(reason if pid in reason else f"pid {pid}: {reason}")
+    return 1 if failed else 0
 
 
 @app.command
@@ -131,7 +140,9 @@ class Choice:
     cache
         Folder for files of a remote source. By default $IBL_CUBES_CACHE, or else ibl-cubes in the user's cache.
     release
-        For bucket and openalyx: the list of insertions, such as 2023_12_bwm_release.
+        Only the insertions of this list, such as 2023_12_bwm_release.
+    pids_file
+        File with the pids of insertions, one a line; what follows a # is a comment.
     tables
         For http: folder with the tables of a ONE cache.
     """
@@ -148,16 +159,18 @@ class Choice:
     lfp_dtype: str = "float32"
     cache: Path | None = None
     release: str | None = None
+    pids_file: Annotated[Path | None, Parameter(name="--pids")] = None
     tables: Path | None = None
 
     def plan(self, pids: tuple[str, ...]) -> Plan:
         """The plan for some insertions; for all of the source, or of the release, if none is named."""
         from cubes.building import plan as make_plan
 
-        catalog = self.catalog(pids)
+        named = self.named(pids)
+        catalog = self.catalog(named)
         return make_plan(
             catalog,
-            pids or tuple(insertion.pid for insertion in catalog.insertions()),
+            named or tuple(insertion.pid for insertion in catalog.insertions()),
             self.products,
             root=self.to,
             sorter=self.sorter,
@@ -167,14 +180,27 @@ class Choice:
             window_s=_window(self.window),
             link=self.link,
             lfp_dtype=self.lfp_dtype,
+            errors="report",
         )
+
+    def named(self, pids: tuple[str, ...]) -> tuple[str, ...]:
+        """The pids that are named: one by one, in the file, or by the release."""
+        if self.pids_file is not None:
+            pids += _read_pids(self.pids_file)
+        if pids or self.release is None:
+            return pids
+        from loaders.releases import release
+
+        return tuple(release(self.release)["pid"])
 
     def catalog(self, pids: tuple[str, ...]) -> Catalog:
         """The source; what is remote and large is never taken whole by accident."""
         from cubes.sources import REMOTE
         from cubes.sources import source as open_source
 
-        given = {"cache": self.cache, "release": self.release, "tables": self.tables}
+        lists = ("bucket", "openalyx")  # which have no list of their own
+        release = self.release if self.source in lists else None
+        given = {"cache": self.cache, "release": release, "tables": self.tables}
         options = {name: value for name, value in given.items() if value is not None}
         if self.source not in REMOTE:
             if options:
@@ -189,8 +215,10 @@ class Choice:
 
 
 @app.command
-def plan(*pids: str, choice: Choice, json: Json = False) -> None:
+def plan(*pids: str, choice: Choice, json: Json = False) -> int:
     """Show which stores would be built, with shapes, chunks and bytes. Writes nothing.
+
+    Exit code 1 if an insertion cannot be built; the others are planned all the same.
 
     Parameters
     ----------
@@ -200,7 +228,11 @@ def plan(*pids: str, choice: Choice, json: Json = False) -> None:
         Print JSON.
     """
     planned = choice.plan(pids)
-    print(_to_json(planned.to_dict()) if json else planned)
+    if json:
+        print(_to_json(planned.to_dict()))
+    elif planned.stores:
+        print(planned)
+    return _fail_each(planned.refused)
 
 
 @app.command
@@ -212,8 +244,11 @@ def build(
     executor: str = "threads",
     workers: int = 2,
     json: Json = False,
-) -> None:
+) -> int:
     """Build the stores of some insertions. A store exists only when it is complete and verified.
+
+    An insertion that fails does not stop the others: each is named with its reason at the end, and the exit code is 1.
+    The same command with --skip-existing then does only what is missing.
 
     Parameters
     ----------
@@ -237,15 +272,18 @@ def build(
     planned = choice.plan(pids)
     with _Bar() as bar:
         existing = "replace" if replace else "skip" if skip_existing else "error"
-        built = build_stores(planned, existing=existing, executor=executor, workers=workers, progress=bar.update)
-    skipped = len(planned.stores) - len(built)
+        how = {"existing": existing, "executor": executor, "errors": "report"}
+        built = build_stores(planned, workers=workers, progress=bar.update, **how)
+    done = [store for store in planned.stores if store.pid not in built.failed]
+    skipped = sum(planned.root / store.path not in built for store in done)
     if json:
-        print(_to_json({"built": [str(path) for path in built], "skipped": skipped}))
-        return
-    for path in built:
-        print(path)
-    if skipped:
-        print(f"{skipped} stores existed already and were left as they are", file=sys.stderr)
+        print(_to_json({"built": [str(path) for path in built], "skipped": skipped, "failed": built.failed}))
+    else:
+        for path in built:
+            print(path)
+        if skipped:
+            print(f"{skipped} stores existed already and were left as they are", file=sys.stderr)
+    return _fail_each(built.failed)
 
 
 @app.command
@@ -355,6 +393,17 @@ def gc(root: Path, *, older_than_hours: float = 24, json: Json = False) -> None:
     print(f"{len(removed)} replaced versions removed, {len(kept)} kept", file=sys.stderr)
 
 
+def _read_pids(path: Path) -> tuple[str, ...]:
+    """The pids of a file, one a line, without comments."""
+    try:
+        lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    except UnicodeDecodeError as error:
+        raise BadArgument(f"pids {path}: expected text with one pid a line, got {error}") from error
+    if not any(lines):
+        raise BadArgument(f"pids {path}: expected one pid a line, got none")
+    return tuple(line for line in lines if line)
+
+
 def _window(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
@@ -400,7 +449,7 @@ def _describe_variable(name: str, variable: dict[str, Any]) -> str:
 
 
 class _Bar:
-    """Progress of a build on standard error: a bar in a terminal, nothing elsewhere."""
+    """Progress of a build on standard error: a bar in a terminal, elsewhere a line a store."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -409,6 +458,7 @@ class _Bar:
         console = Console(stderr=True)
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._tasks: dict[tuple[str, str], Any] = {}
+        self._begun: dict[tuple[str, str], float] = {}
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -426,4 +476,15 @@ class _Bar:
         key = (event.pid, event.product)
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task(f"{event.pid[:8]} {event.product}", total=event.total)
+            self._begun[key] = time.perf_counter()
         self._progress.update(self._tasks[key], completed=event.done)
+        if event.done == event.total and self._progress.disable:
+            print(_line(event, time.perf_counter() - self._begun[key]), file=sys.stderr, flush=True)
+
+
+def _line(event: Any, seconds: float) -> str:
+    """A store that is done, in words; bytes are those of its arrays without compression."""
+    from chunking.plan import human_bytes
+
+    size = f"{human_bytes(event.nbytes)} in {seconds:.1f} s, {human_bytes(event.nbytes / max(seconds, 1e-3))}/s"
+    return f"{event.pid} {event.product}: {size if event.nbytes else f'labels in {seconds:.1f} s'}"

@@ -148,6 +148,12 @@ def tiny(tmp_path: Path) -> TinySession:
     return TinySession(tmp_path / "session")
 
 
+@pytest.fixture
+def tiny_sessions(tmp_path: Path) -> list[TinySession]:
+    """Four such sessions."""
+    return [TinySession(tmp_path / f"session{number}") for number in range(4)]
+
+
 @pytest.fixture(scope="session")
 def sample_source(sample_root: Path) -> Any:
     """The sample as a source."""

@@ -57,7 +57,7 @@ def test_plan_build_ls_info_verify(sample_root, tmp_path, capsys):
     assert run(["build", *options]) == 1
     assert "exist already and are never overwritten" in capsys.readouterr().err
     assert run(["build", *options, "--skip-existing", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"built": [], "skipped": 2}
+    assert json.loads(capsys.readouterr().out) == {"built": [], "skipped": 2, "failed": {}}
     assert run(["ls", str(root), "--json"]) == 0
     assert {row["product"] for row in json.loads(capsys.readouterr().out)} == {"counts_20ms", "channels"}
     assert run(["ls", str(root)]) == 0
@@ -174,7 +174,7 @@ def test_ctrl_c_publishes_nothing_half_written(sample_root, tmp_path):
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err == (
+    assert err.endswith(
         "cubes: interrupted; nothing half-written was published. The same build goes on with --skip-existing.\n"
     )
     for store in root.glob("insertions/*/*.zarr"):
