@@ -75,7 +75,7 @@ def map(
     >>> import cubes
     >>> rates = cubes.map(lambda ds: ds.counts.sum() / ds.attrs["last_spike_s"], "my-cubes", product="counts_20ms")
     >>> rates.dims, rates.sizes["pid"]
-    (('pid',), 3)
+    (('pid',), 1)
     """
     refuse_other_errors(errors, ERRORS)
     found, unreadable = find_metadata(Path(root), pids, [product], query)

@@ -18,7 +18,20 @@ from loaders.sample import PIDS
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text()
 RELEASED = "56f2a378-78d2-4132-b3c8-8c1ba82be598"
-COMMANDS = {"sample", "plan", "build", "ls", "info", "verify", "releases", "catalog", "find", "presence", "gc"}
+COMMANDS = {
+    "status",
+    "sample",
+    "plan",
+    "build",
+    "ls",
+    "info",
+    "verify",
+    "releases",
+    "catalog",
+    "find",
+    "presence",
+    "gc",
+}
 MODULES = sorted(
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
     for package in ("cubes", "chunking", "loaders")
@@ -76,7 +89,7 @@ def network(here, endpoint, monkeypatch):
 
 def test_the_python_of_the_readme(here, network):
     names = {}
-    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, second, third = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(first, names)
     assert names["ca1"].sizes["unit"] > 0
     assert names["counts"].sizes["unit"] == names["thalamus"].sizes["unit"] > 0
@@ -86,6 +99,8 @@ def test_the_python_of_the_readme(here, network):
     assert streamed.isel(window).equals(names["ap"].isel(window))
     assert (here / "ibl-cache").is_dir()
     assert not [path for path in here.rglob("*.cbin") if not path.is_relative_to(here / "sample")]
+    exec(third, names)
+    assert sorted(names["n_good"].pid.values.tolist()) == sorted(names["tree"].children)
 
 
 def test_the_commands_of_the_readme(here, network, capsys):
