@@ -7,6 +7,7 @@ of the compression on some inputs.
 
 from __future__ import annotations
 
+import shutil
 import uuid
 import warnings
 from itertools import product
@@ -20,7 +21,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from chunking.manifest import Files
+from chunking.manifest import Files, store_files
 from chunking.plan import ArrayPlan, Region
 from loaders.checksum import crc32
 
@@ -45,7 +46,10 @@ def compressors(dtype: np.dtype[Any]) -> tuple[Any, ...]:
 
 
 def write_labels(store: Path, labels: xr.Dataset) -> None:
-    """Write the small variables of a product and its attributes into its group, one chunk a variable."""
+    """Write the small variables of a product and its attributes into its group, one chunk a variable.
+
+    Beside the store, and then moved file by file: a worker may have died while it did the same.
+    """
     encoding = {
         str(name): {
             "compressors": compressors(variable.dtype),
@@ -55,7 +59,13 @@ def write_labels(store: Path, labels: xr.Dataset) -> None:
         for name, variable in labels.variables.items()
     }
     # Without write_empty_chunks a column of zeros would have no file, and nothing could tell it from a lost one.
-    labels.to_zarr(store, mode="a", zarr_format=3, consolidated=False, encoding=encoding, write_empty_chunks=True)
+    options: dict[str, Any] = {"zarr_format": 3, "consolidated": False, "write_empty_chunks": True}
+    partial = store.with_name(f"{uuid.uuid4().hex}{PARTIAL}")
+    labels.to_zarr(partial, mode="w", encoding=encoding, **options)
+    for key, path in store_files(partial).items():
+        (store / key).parent.mkdir(parents=True, exist_ok=True)
+        path.replace(store / key)
+    shutil.rmtree(partial)
 
 
 def create_arrays(store: Path, arrays: tuple[ArrayPlan, ...]) -> None:

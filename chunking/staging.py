@@ -58,8 +58,11 @@ class Staging:
 
     def sweep(self) -> None:
         """Remove what killed workers were in the middle of writing."""
-        for path in self.store.parent.rglob(f"*{PARTIAL}"):
-            path.unlink(missing_ok=True)
+        for path in list(self.store.parent.rglob(f"*{PARTIAL}")):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def keep(self, part: str, files: Files) -> None:
         """Write the files of a part to disk, compare what is read back, and then, only then, put them into the journal.

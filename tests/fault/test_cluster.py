@@ -10,6 +10,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 import cubes
+from chunking import build
 from chunking.executors import open_executor
 from loaders.errors import SourceUnavailable, StoreError
 
@@ -21,10 +22,16 @@ def source(sample_root_with_voltage):
     return cubes.source("one", sample_root_with_voltage)
 
 
+@pytest.fixture(scope="module")
+def expected_root(source, tmp_path_factory):
+    root = tmp_path_factory.mktemp("expected")
+    cubes.build(plan(source, root))
+    return root
+
+
 @pytest.fixture
-def expected(source, contents, tmp_path):
-    cubes.build(plan(source, tmp_path / "expected"))
-    return contents(tmp_path / "expected")
+def expected(expected_root, contents):
+    return contents(expected_root)
 
 
 def plan(source, root):
@@ -100,6 +107,20 @@ def test_a_task_that_kills_its_workers(monkeypatch):
 
 def die(item):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_every_task_may_run_twice(source, contents, expected, tmp_path, product, monkeypatch):
+    """As after the death of a worker that had done all but say so."""
+    once = build.StoreTask.__call__
+
+    def twice(task, part):
+        once(task, part)
+        return once(task, part)
+
+    monkeypatch.setattr(build.StoreTask, "__call__", twice)
+    cubes.build(cubes.plan(source, [source.insertions()[0].pid], [product], root=tmp_path / "root"))
+    assert contents(tmp_path / "root").items() <= expected.items()
 
 
 def test_the_dashboard_is_for_this_machine_only():
