@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from cubes.opening import open
     from cubes.opening_many import open_many
     from cubes.presence_table import presence
+    from cubes.root_status import status
     from cubes.selecting import select
     from cubes.sources import source, write_sample
-    from cubes.status import status
     from cubes.stores import gc, info, ls, verify
     from cubes.tables import catalog
     from cubes.voltage_figure import plot_voltage
@@ -92,7 +92,7 @@ _HOME = {
     "releases": "loaders.releases",
     "select": "cubes.selecting",
     "source": "cubes.sources",
-    "status": "cubes.status",
+    "status": "cubes.root_status",
     "to_uv": "cubes.microvolts",
     "verify": "cubes.stores",
     "write_sample": "cubes.sources",

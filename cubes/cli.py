@@ -364,7 +364,7 @@ def status(root: Path, *, json: Json = False) -> None:
     json
         Print JSON.
     """
-    from cubes.status import status as status_of
+    from cubes.root_status import status as status_of
 
     cli_tables.print_table(status_of(root), json)
 

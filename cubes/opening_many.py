@@ -69,7 +69,7 @@ def open_many(
     >>> import cubes
     >>> tree = cubes.open_many("my-cubes", products=["counts_20ms"], query="probe == 'probe00'")
     >>> sum(node["counts_20ms"].sizes["unit"] for node in tree.children.values())
-    850
+    500
     """
     root = Path(root)
     refuse_other_errors(errors, ERRORS)

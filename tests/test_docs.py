@@ -89,18 +89,17 @@ def network(here, endpoint, monkeypatch):
 
 def test_the_python_of_the_readme(here, network):
     names = {}
-    first, second, third = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(first, names)
     assert names["ca1"].sizes["unit"] > 0
     assert names["counts"].sizes["unit"] == names["thalamus"].sizes["unit"] > 0
+    assert list(names["many"].children) == names["rates"].pid.values.tolist() == [names["pid"]]
     exec(second, names)
     assert names["pid"] == RELEASED
     streamed, window = cubes.open("my-cubes", RELEASED)["ap"].ap, {"channel": slice(9), "time": slice(999)}
     assert streamed.isel(window).equals(names["ap"].isel(window))
     assert (here / "ibl-cache").is_dir()
     assert not [path for path in here.rglob("*.cbin") if not path.is_relative_to(here / "sample")]
-    exec(third, names)
-    assert sorted(names["n_good"].pid.values.tolist()) == sorted(names["tree"].children)
 
 
 def test_the_commands_of_the_readme(here, network, capsys):

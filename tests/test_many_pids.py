@@ -122,7 +122,7 @@ def test_a_plan_larger_than_the_disk_is_refused(sample_source, tmp_path, monkeyp
     monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free[0]}))
     cubes.plan(sample_source, pids, ["spikes", "counts_1ms"], root=tmp_path / "a" / "b")
     free[0] = least - 1
-    with pytest.raises(PlanRefused, match=r"are free on its disk, and the stores take at least .* MB"):
+    with pytest.raises(PlanRefused, match=r"are free on its disk, and the stores take at least .* kB"):
         cubes.plan(sample_source, pids, ["spikes", "counts_1ms"], root=tmp_path / "a" / "b")
 
 
