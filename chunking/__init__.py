@@ -20,6 +20,7 @@ module                idea
 ``microvolt_steps``   microvolts as int16 with a gain
 ``plan``              the records of a plan: stores, shapes, chunks, bytes; printable
 ``planner``           pids x products -> a plan; refuses before any work
+``room``              whether it fits the disk and the memory
 ``encode``            codecs, and the empty arrays of a new store
 ``provenance``        sources, parameters and versions of a product; its build key
 ``manifest``          every file of a store with size and checksum; `verify`

@@ -17,7 +17,11 @@ module                idea
 ``building``          planning and building
 ``opening``           the stores of an insertion together
 ``pinned_store``      one version of a store; every file that is read is compared with the manifest
+``opening_many``      the stores of many insertions as one lazy tree
+``lazy_store``        a store as a dataset from its metadata alone
+``mapping``           a function over many insertions, its results labelled by pid
 ``stores``            what lies in a root: listing, describing, verifying, removing old versions
+``root_status``       what is built, stale, damaged, in staging, or kept of older versions
 ``selecting``         units or channels by region and quality, saying what was left out
 ``binning``           counts at any width from the stored spikes
 ``ragged``            which spikes belong to which units
