@@ -41,6 +41,16 @@ def test_the_memory_of_a_build_does_not_grow_with_the_recording(tmp_path):
     assert private[1] < private[0] + 25, "a chunk of 23 MB more: something is kept"
 
 
+@pytest.mark.slow
+def test_bench_protocol(tmp_path):
+    few = ["--units", "20", "--minutes", "1", "--seconds", "1", "--rounds", "1"]
+    command = [sys.executable, BENCHMARKS / "bench_protocol.py", *few]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for line in ("### counts_1ms", "### ap", "| without the protocol |", "| with it |"):
+        assert line in result.stdout
+
+
 def test_bench_fetch(tmp_path):
     few = ["--files", "5", "--kilobytes", "1", "--latency-ms", "1", "--rounds", "1"]
     command = [sys.executable, BENCHMARKS / "bench_fetch.py", *few]
