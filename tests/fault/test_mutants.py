@@ -29,6 +29,15 @@ def flip(rng, store, old):
     return {path}
 
 
+def flip_manifest(rng, store, old):
+    """Most of its bits are of facts that no other file contradicts."""
+    path = store / "manifest.json"
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+    return {path}
+
+
 def cut(rng, store, old):
     path = rng.choice([*store_files(store).values(), store / "manifest.json"])
     path.write_bytes(path.read_bytes()[: rng.randrange(1, path.stat().st_size)])
@@ -82,7 +91,7 @@ def extra(rng, store, old):
     return {path}
 
 
-MUTATIONS = [flip, cut, empty, delete, swap, swap_metadata, stale, extra]
+MUTATIONS = [flip, flip_manifest, cut, empty, delete, swap, swap_metadata, stale, extra]
 
 
 def find_all(stores, n, seed):

@@ -92,6 +92,16 @@ def of(files, product):
     return {key: data for key, data in files.items() if f"/{product}.zarr/" in key}
 
 
+def test_a_late_builder_replaces_nothing_unasked(plan_tiny, contents, tmp_path, monkeypatch):
+    """Another one published between its first look and its lock."""
+    cubes.build(plan_tiny(tmp_path, "balanced", PRODUCTS))
+    before = contents(tmp_path)
+    monkeypatch.setattr("chunking.build.refuse_existing", lambda root, paths: None)
+    with pytest.raises(cubes.StoreError, match="exists, but was built from other"):
+        cubes.build(plan_tiny(tmp_path, "by-unit", PRODUCTS))
+    assert contents(tmp_path) == before
+
+
 def test_races(racers, tiny, plan_tiny, contents, tmp_path):
     run_races(racers, tiny, plan_tiny, contents, tmp_path, 4)
 
