@@ -111,7 +111,7 @@ def nothing(tiny):
         (nothing, ["--products", "counts_99s"], ["longer than the recording"]),
         (nothing, ["--counts-layout", "diagonal"], ["'diagonal'", "balanced"]),
         (nothing, ["--window", "0:1"], ["window", "spikes, channels, counts_20ms", "ap, lf and lfp"]),
-        (nothing, ["--release", "2023_12_bwm_release"], ["release: only for the sources bucket, openalyx, http"]),
+        (nothing, ["--release", "2023"], ["release '2023': unknown", "2023_12_bwm_release"]),
     ],
 )
 def test_bad_input_is_one_line_exit_code_1_and_nothing_left(tiny, tmp_path, capsys, damage, options, words):

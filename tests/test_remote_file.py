@@ -331,17 +331,16 @@ def test_a_bit_turned_over_on_the_way_heals(recording):
         cbin.read(1000, 2000)
 
 
-def test_the_notes_name_fetched_files_without_a_hash(tiny):
+def test_the_provenance_says_which_files_a_hash_confirmed(tiny):
     from loaders.folder import FolderCatalog
     from loaders.sorting import load_sorting
 
-    class Fetched(FolderCatalog):
+    class Hashed(FolderCatalog):
         def datasets(self, insertion):
-            records = [replace(record, url="https://h.org/x") for record in super().datasets(insertion)]
+            records = super().datasets(insertion)
             return [r if r.name.startswith("spikes") else replace(r, md5=md5(r.path)) for r in records]
 
-    notes = load_sorting(Fetched(tiny.folder), tiny.pid).notes
-    (note,) = [note for note in notes if "no hash" in note]
-    assert "alf/probe00/pykilosort/spikes.times.npy" in note
-    assert "clusters.metrics" not in note
-    assert not [note for note in load_sorting(FolderCatalog(tiny.folder), tiny.pid).notes if "no hash" in note]
+    sources = load_sorting(Hashed(tiny.folder), tiny.pid).sources
+    assert {source.confirmed for source in sources} == {True, False}
+    assert all(source.confirmed != source.rel_path.split("/")[-1].startswith("spikes") for source in sources)
+    assert not any(source.confirmed for source in load_sorting(FolderCatalog(tiny.folder), tiny.pid).sources)

@@ -539,7 +539,7 @@ def test_the_command_line_names_remote_sources(alyx_stub, sample_root, tmp_path,
     assert run(["plan", PIDS[2], "--source", "bucket", "--release", "a", *options]) == 1
     assert "not in the list of this source" in capsys.readouterr().err
     assert run(["plan", "--source", str(sample_root), "--release", "a", *options]) == 1
-    assert "source 'auto': got an unexpected keyword argument" in capsys.readouterr().err
+    assert "release 'a': unknown; releases that exist: 2022_10_bwm_release" in capsys.readouterr().err
 
 
 # ---- real records

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -17,7 +18,7 @@ BUCKET = "ibl-brain-wide-map-public"
 def public_bucket(root: Path) -> Iterator[str]:
     """Serve all files below `root` under `BUCKET`; yields the endpoint.
 
-    All servers of a process share what they hold: what one adds, it takes away at the end.
+    All servers of a process share what they hold: what one adds or changes, it puts back at the end.
     """
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -34,15 +35,24 @@ def public_bucket(root: Path) -> Iterator[str]:
         s3.create_bucket(Bucket=BUCKET)
         allow = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/*"}
         s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [allow]}))
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-        there = {item["Key"] for page in pages for item in page.get("Contents", [])}
-        files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
-        added = {key: path for key, path in files.items() if key not in there}
-        for key, path in added.items():
+        before = {}
+        for path in sorted(path for path in root.rglob("*") if path.is_file()):
+            key = path.relative_to(root).as_posix()
+            before[key] = _get(s3, key)
             s3.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
         yield endpoint
-        for key in added:
-            s3.delete_object(Bucket=BUCKET, Key=key)
+        for key, body in before.items():
+            if body is None:
+                s3.delete_object(Bucket=BUCKET, Key=key)
+            else:
+                s3.put_object(Bucket=BUCKET, Key=key, Body=body)
         s3.close()
     finally:
         server.stop()
+
+
+def _get(s3: Any, key: str) -> bytes | None:
+    try:
+        return bytes(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+    except s3.exceptions.NoSuchKey:
+        return None
