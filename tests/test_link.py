@@ -39,8 +39,10 @@ def home(sample_root_with_voltage, tmp_path, pid):
 
 
 def recording(home, pid, band):
-    probe = cubes.source("one", home / "one").insertion(pid).probe
-    return next((home / "one").rglob(f"raw_ephys_data/{probe}/*.{band}.cbin"))
+    insertion = cubes.source("one", home / "one").insertion(pid)
+    pattern = f"{insertion.subject}/*/*/raw_ephys_data/{insertion.probe}/*.{band}.cbin"
+    (path,) = (home / "one").rglob(pattern)
+    return path
 
 
 def store(home, pid, band="ap"):

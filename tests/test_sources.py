@@ -5,6 +5,7 @@ import json
 import pickle
 import shutil
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -578,3 +579,47 @@ def test_urls_of_the_bucket_are_those_that_the_database_has(release):
     assert len(urls) > 100
     for url in urls:
         assert catalog._url(url.partition(".amazonaws.com/")[2]) == url.replace("#", "%23")
+
+
+# ---- a database that fails
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_database_is_asked_again(status, home, alyx_stub, tmp_path, monkeypatch):
+    monkeypatch.setattr("one.webclient.sleep", lambda _: None)  # ONE waits a minute between its last attempts
+    catalog = openalyx(alyx_stub, tmp_path / "cache")
+    catalog._one.alyx.cache_mode = None
+    assert catalog.insertion(PIDS[0]).probe == "probe00"
+    alyx_stub.status, alyx_stub.times = status, 2
+    assert catalog.insertion(PIDS[1]).probe == "probe01"
+    assert len(alyx_stub.asked(PIDS[1])) == 3
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_database_that_stays_busy_is_told(status, home, alyx_stub, tmp_path, monkeypatch):
+    monkeypatch.setattr("one.webclient.sleep", lambda _: None)
+    catalog = openalyx(alyx_stub, tmp_path / "cache")
+    catalog._one.alyx.cache_mode = None
+    catalog.insertion(PIDS[0])
+    alyx_stub.status = status
+    with pytest.raises(SourceUnavailable, match=alyx_stub.url):
+        catalog.insertion(PIDS[1])
+
+
+def test_eight_threads_share_one_client(home, alyx_stub, sample_source, tmp_path):
+    catalog = openalyx(alyx_stub, tmp_path / "cache")
+    catalog._one.alyx.cache_mode = None
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda i: catalog.datasets(catalog.insertion(PIDS[i % 3])), range(24)))
+    for i, records in enumerate(found):
+        expected = sample_source.datasets(sample_source.insertion(PIDS[i % 3]))
+        assert [record.rel_path for record in records] == [record.rel_path for record in expected]
+
+
+def test_a_database_that_is_down_loses_nothing_that_is_known(home, sample_root, server_files, tmp_path):
+    with AlyxStub(sample_root, server_files).running() as stub:
+        catalog = openalyx(stub, tmp_path / "cache")
+        known = catalog.datasets(catalog.insertion(PIDS[0]))
+    assert catalog.datasets(catalog.insertion(PIDS[0])) == known
+    with pytest.raises(SourceUnavailable, match="does not answer"):
+        catalog.insertion(PIDS[2])

@@ -88,7 +88,8 @@ class AlyxStub(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.token = "f" * 40
         self.log: list[Asked] = []
-        self.status: int | None = None  # answer this to everything
+        self.status: int | None = None  # answer this to everything,
+        self.times: int | None = None  # or, if given, to the next so many questions; "try again at once"
         self.changes: dict[str, dict[str, Any]] = {}
 
     @contextmanager
@@ -169,11 +170,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def say(self, value: Any, status: int = 200) -> None:
-        self.answer(status, json.dumps(value).encode())
+        headers = [("Retry-After", "0")] if status in (429, 503) else []
+        self.answer(status, json.dumps(value).encode(), *headers)
+
+    def fails(self) -> bool:
+        """Whether this question is one that fails."""
+        if self.server.status and self.server.times is not None:
+            self.server.times -= 1
+            return self.server.times >= 0
+        return bool(self.server.status)
 
     def do_POST(self) -> None:
         given = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
-        if self.server.status:
+        if self.fails():
             return self.say({"detail": "injected"}, self.server.status)
         if self.path == "/auth-token" and given == LOGIN:
             return self.say({"token": self.server.token})
@@ -185,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         address = urlsplit(self.path)
         parts = unquote(address.path).strip("/").split("/")
-        if self.server.status:
+        if self.fails():
             return self.say({"detail": "injected"}, self.server.status)
         if parts[0] == "public":
             return self.file(self.server.files / "data" / "/".join(parts[1:]))
