@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
-from chunking.manifest import Files, read_manifest
+from chunking.manifest import MANIFEST, Files, read_manifest
 from chunking.versions import Lease, archive_of
 from loaders.checksum import crc32
 from loaders.errors import StoreError
@@ -37,7 +37,7 @@ class PinnedStore(LocalStore):
 
     def __init__(self, root: Path | str, build_key: str | None = None, *, read_only: bool = True) -> None:
         super().__init__(Path(root).absolute(), read_only=True)
-        self.build_key = str(read_manifest(self.root)["build_key"]) if build_key is None else build_key
+        self.build_key = str(_manifest(self.root)["build_key"]) if build_key is None else build_key
 
     @property
     def folders(self) -> tuple[Path, Path]:
@@ -109,11 +109,24 @@ def _lease(root: Path) -> Lease:
     return Lease(root)
 
 
-@lru_cache(maxsize=256)
+def _manifest(store: Path) -> dict[str, Any]:
+    """The manifest of a store; parsed once for as long as it stays the same file."""
+    try:
+        status = (store / MANIFEST).stat()
+    except OSError:
+        return read_manifest(store)  # which says what is wrong
+    return _parsed(store, (status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=64)
+def _parsed(store: Path, stamp: tuple[int, int, int]) -> dict[str, Any]:
+    return read_manifest(store)
+
+
 def _files(folders: tuple[Path, Path], build_key: str) -> Files:
     for folder in (*folders, folders[0]):
         try:
-            manifest = read_manifest(folder)
+            manifest = _manifest(folder)
         except StoreError:
             continue
         if manifest["build_key"] == build_key:
