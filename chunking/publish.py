@@ -7,12 +7,12 @@ the data in a power cut; and read back, because only then it is known to be what
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from chunking.manifest import MANIFEST, Files, Problem, compare_files, entry, make_manifest, store_files, verify_store
+from loaders.durable import fsync
 from loaders.errors import StoreError
 
 
@@ -90,12 +90,3 @@ def _refuse(final: Path, problems: list[Problem]) -> None:
     if problems:
         listed = "; ".join(f"{problem.key}: {problem.what}" for problem in problems[:4])
         raise StoreError(f"store {final}: {len(problems)} files are not as written ({listed}); nothing was published")
-
-
-def fsync(path: Path) -> None:
-    """Return when the file or folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

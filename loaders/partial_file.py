@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
+from loaders.durable import fsync
 from loaders.errors import SourceUnavailable
 
 BLOCK_BYTES = 1 << 20
@@ -78,7 +79,7 @@ class PartialFile:
             if self.target.exists():
                 self.target.replace(self.quarantine_path)
             self.path.replace(self.target)
-            _sync_folder(self.target.parent)
+            fsync(self.target.parent)
             for left in self.target.parent.glob(f".{_literal(self.target.name)}.*.part"):
                 left.unlink(missing_ok=True)  # of other keys
 
@@ -118,11 +119,3 @@ class PartialFile:
 def _literal(name: str) -> str:
     """A name as a pattern of glob that matches only itself."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
