@@ -6,6 +6,7 @@ one step, and the old one stays in ``.versions/<product>.<build key>.zarr`` besi
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import errno
 import json
@@ -20,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from chunking.manifest import read_manifest
-from chunking.publish import fsync
+from loaders.durable import fsync
 from loaders.errors import StoreError
 
 VERSIONS, READERS = ".versions", ".readers"
@@ -98,8 +99,8 @@ def _exchange(a: Path, b: Path) -> None:
 class Lease:
     """Says that this process reads the stores of a root, for as long as it lives.
 
-    A file that is locked: when the process dies, however it dies, the lock is gone. On a root that cannot be written
-    to there is no lease.
+    A file that is locked: when the process dies, however it dies, the lock is gone; when it ends in peace, so is the
+    file. On a root that cannot be written to there is no lease.
     """
 
     def __init__(self, root: Path) -> None:
@@ -112,9 +113,17 @@ class Lease:
             self.path.with_suffix(".json").write_text(json.dumps({"since": time.time()}))
         except OSError:
             self._lock.release()
+        else:
+            self._process = os.getpid()
+            atexit.register(self._end)
+
+    def _end(self) -> None:
+        if os.getpid() == self._process:  # not of a fork, which ends before the reader does
+            self.release()
 
     def release(self) -> None:
         """End the lease."""
+        atexit.unregister(self._end)
         self._lock.release()
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(".json").unlink(missing_ok=True)

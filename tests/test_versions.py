@@ -148,6 +148,15 @@ def test_the_lease_of_a_dead_process_keeps_nothing(source, store, tmp_path):
     assert collect(tmp_path, 0) == ([archive], [])
 
 
+def test_a_reader_that_ends_leaves_no_file(store, tmp_path):
+    script = "import cubes, os, sys; cubes.open(sys.argv[1], sys.argv[2]); print(os.listdir(sys.argv[1] + '/.readers'))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), PID], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count(".lock") == 1
+    assert list((tmp_path / READERS).iterdir()) == []
+
+
 def test_reading_a_version_that_was_collected_is_an_error(source, store, tmp_path):
     old = PinnedStore(store)
     cubes.build(plan(source, tmp_path, "by-unit"), existing="replace")
