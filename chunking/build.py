@@ -91,8 +91,9 @@ def _build_pids(plan: Plan, existing: str, execute: Executor, report: OnProgress
     for pid, group in groupby(plan.stores, key=lambda store: store.pid):
         stores = list(group)
         try:
-            for store in stores:
-                _refuse_unusable(plan.root / store.path, store, existing)
+            if errors == "report":  # otherwise it was done for all of them before any work
+                for store in stores:
+                    _refuse_unusable(plan.root / store.path, store, existing)
             _build_stores(plan, stores, execute, report, built, replacing=existing == "replace")
         except (CubesError, OSError) as error:
             if errors == "raise":
