@@ -25,6 +25,9 @@ module                idea
 ``selecting``         units or channels by region and quality, saying what was left out
 ``binning``           counts at any width from the stored spikes
 ``ragged``            which spikes belong to which units
+``aligning``          what happens around events
+``around``            spikes, and bins that are counted already, around events
+``around_samples``    signals along time around events
 ``index``             a time coordinate that is computed from the knots of a clock
 ``microvolts``        voltage as recorded -> microvolts
 ``engine``            voltage in place: the xarray engine ``cubes``, and remote recordings
@@ -49,6 +52,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chunking.plan import Plan
+    from cubes.aligning import align, to_rate
     from cubes.binning import bin
     from cubes.building import build, plan
     from cubes.engine import open_remote
@@ -78,6 +82,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Plan": "chunking.plan",
+    "align": "cubes.aligning",
     "attach_clock": "cubes.index",
     "bin": "cubes.binning",
     "build": "cubes.building",
@@ -97,6 +102,7 @@ _HOME = {
     "select": "cubes.selecting",
     "source": "cubes.sources",
     "status": "cubes.root_status",
+    "to_rate": "cubes.aligning",
     "to_uv": "cubes.microvolts",
     "verify": "cubes.stores",
     "write_sample": "cubes.sources",
@@ -120,6 +126,8 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "map",
     "attach_clock",
     "bin",
+    "align",
+    "to_rate",
     "select",
     "to_uv",
     "plot_voltage",

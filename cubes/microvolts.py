@@ -48,4 +48,4 @@ def to_uv(voltage: xr.DataArray) -> xr.DataArray:
     gain, offset = (known[name].astype("float32") for name in _GAINS)
     scaled: xr.DataArray = voltage.astype("float32") * gain + offset
     attrs = {name: value for name, value in voltage.attrs.items() if name not in _GAINS}
-    return scaled.assign_attrs(attrs | {"units": "uV", "long_name": "voltage"})
+    return scaled.rename(voltage.name).assign_attrs(attrs | {"units": "uV", "long_name": "voltage"})
