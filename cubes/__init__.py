@@ -28,6 +28,8 @@ module                idea
 ``aligning``          what happens around events
 ``around``            spikes, and bins that are counted already, around events
 ``around_samples``    signals along time around events
+``conditions``        from trials to conditions: PSTH, baseline, smoothing
+``responses``         does a unit respond; how fast the animal, and what it chooses
 ``index``             a time coordinate that is computed from the knots of a clock
 ``microvolts``        voltage as recorded -> microvolts
 ``engine``            voltage in place: the xarray engine ``cubes``, and remote recordings
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from cubes.aligning import align, to_rate
     from cubes.binning import bin
     from cubes.building import build, plan
+    from cubes.conditions import baseline, psth, smooth
     from cubes.engine import open_remote
     from cubes.index import attach_clock
     from cubes.mapping import map
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     from cubes.opening import open
     from cubes.opening_many import open_many
     from cubes.presence_table import presence
+    from cubes.responses import psychometric, reaction_times, responsive
     from cubes.root_status import status
     from cubes.selecting import select
     from cubes.sources import source, write_sample
@@ -84,6 +88,7 @@ _HOME = {
     "Plan": "chunking.plan",
     "align": "cubes.aligning",
     "attach_clock": "cubes.index",
+    "baseline": "cubes.conditions",
     "bin": "cubes.binning",
     "build": "cubes.building",
     "catalog": "cubes.tables",
@@ -106,6 +111,11 @@ _HOME = {
     "to_uv": "cubes.microvolts",
     "verify": "cubes.stores",
     "write_sample": "cubes.sources",
+    "psth": "cubes.conditions",
+    "psychometric": "cubes.responses",
+    "reaction_times": "cubes.responses",
+    "responsive": "cubes.responses",
+    "smooth": "cubes.conditions",
     "BadArgument": "loaders.errors",
     "CorruptData": "loaders.errors",
     "CubesError": "loaders.errors",
@@ -128,6 +138,12 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "bin",
     "align",
     "to_rate",
+    "psth",
+    "baseline",
+    "smooth",
+    "responsive",
+    "reaction_times",
+    "psychometric",
     "select",
     "to_uv",
     "plot_voltage",

@@ -153,6 +153,7 @@ def _event_times(events: Any, on: str | None) -> xr.DataArray:
     else:
         values = np.asarray(events)
         times = xr.DataArray(values, dims=("trial",) if values.ndim == 1 else None)
+    times = times.compute()  # small, and groups are made of its labels
     if times.ndim != 1 or times.dtype.kind not in "fiu":
         raise BadArgument(f"events: expected times in seconds along one dimension, got {times.dtype} {times.shape}")
     if np.isinf(times.values).any():
