@@ -39,6 +39,7 @@ module                idea
 
 ``figures``           the summary of a recording as a figure
 ``voltage_figure``    a window of voltage as a figure
+``psth_figure``       one unit around an event as a figure
 ``demo``              the whole way in one go
 ``cli``               the command ``cubes``
 ``cli_tables``        its commands about what exists
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from cubes.opening import open
     from cubes.opening_many import open_many
     from cubes.presence_table import presence
+    from cubes.psth_figure import plot_psth
     from cubes.responses import psychometric, reaction_times, responsive
     from cubes.root_status import status
     from cubes.selecting import select
@@ -100,6 +102,7 @@ _HOME = {
     "open_many": "cubes.opening_many",
     "open_remote": "cubes.engine",
     "plan": "cubes.building",
+    "plot_psth": "cubes.psth_figure",
     "plot_voltage": "cubes.voltage_figure",
     "presence": "cubes.presence_table",
     "release": "loaders.releases",
@@ -146,6 +149,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "psychometric",
     "select",
     "to_uv",
+    "plot_psth",
     "plot_voltage",
     "ls",
     "info",

@@ -161,3 +161,21 @@ def test_choices_of_a_real_session():
     assert ((table["low"] <= table["p_right"]) & (table["p_right"] <= table["high"])).all()
     with pytest.raises(BadArgument, match="choice is missing"):
         cubes.psychometric(trials_of(real).drop_vars("choice"))
+
+
+def test_the_figure_shows_every_trial_once_and_the_means_of_psth(aligned):
+    unit = aligned.isel(unit=1).assign_attrs(aligned_to="stimOn_times")
+    figure = cubes.plot_psth(unit, by="side")
+    upper, lower = figure.axes
+    drawn = sum(len(line.get_xdata()) for line in upper.lines if line.get_marker() == "|")
+    assert drawn == np.count_nonzero(np.nan_to_num(unit.counts.values) > 0)
+    made = cubes.psth(unit, by="side")
+    curves = [line for line in lower.lines if len(line.get_xdata()) == 10]
+    for curve, side in zip(curves, ("left", "right"), strict=True):
+        np.testing.assert_allclose(curve.get_ydata(), made["mean"].sel(side=side).values)
+    assert "left out because they have no data: 1" in figure.texts[1].get_text()
+    assert cubes.plot_psth(unit, sd=0.2).axes
+    with pytest.raises(BadArgument, match="expected one unit"):
+        cubes.plot_psth(aligned)
+    with pytest.raises(BadArgument, match="conditions, more than"):
+        cubes.plot_psth(unit, by="event_time")
