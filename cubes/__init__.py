@@ -37,6 +37,8 @@ module                idea
 ``tables``            the tables of a catalog, to fill and to ask
 ``presence_table``    which data of many insertions are there
 
+``export``            cubes for other tools: pynapple, HDF5 by uuid
+
 ``figures``           the summary of a recording as a figure
 ``voltage_figure``    a window of voltage as a figure
 ``psth_figure``       one unit around an event as a figure
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from cubes.building import build, plan
     from cubes.conditions import baseline, psth, smooth
     from cubes.engine import open_remote
+    from cubes.export import read_spikes_h5, to_pynapple, write_spikes_h5
     from cubes.index import attach_clock
     from cubes.mapping import map
     from cubes.microvolts import to_uv
@@ -119,6 +122,9 @@ _HOME = {
     "reaction_times": "cubes.responses",
     "responsive": "cubes.responses",
     "smooth": "cubes.conditions",
+    "read_spikes_h5": "cubes.export",
+    "to_pynapple": "cubes.export",
+    "write_spikes_h5": "cubes.export",
     "BadArgument": "loaders.errors",
     "CorruptData": "loaders.errors",
     "CubesError": "loaders.errors",
@@ -150,6 +156,9 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "select",
     "to_uv",
     "plot_psth",
+    "to_pynapple",
+    "write_spikes_h5",
+    "read_spikes_h5",
     "plot_voltage",
     "ls",
     "info",
