@@ -1,6 +1,7 @@
 """Alignment to events, against brute force, brainbox and closed form."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,3 +264,30 @@ def test_nothing_is_a_result_too():
     assert cubes.align(spikes_dataset([], 0, 10), [1.0], (0, 1), 0.5).counts.shape == (0, 1, 2)
     assert cubes.align(spikes_dataset([np.array([1.0])], 0, 10), [], (0, 1), 0.5).counts.shape == (1, 0, 2)
     assert cubes.align(spikes_dataset([np.array([1.0])], 0, 10).chunk(), [], (0, 1), 0.5).counts.shape == (1, 0, 2)
+
+
+@pytest.mark.parametrize("region", ["BMA", "CEA", "GPe", "LGd"])
+def test_counts_of_a_real_session_come_back(region):
+    """Spikes put anywhere into the real trial windows, as many as the real session has there, and in between.
+
+    The spikes themselves are not published with these files. Their last three trials have no times, and counts of 0.
+    """
+    folder = Path(__file__).parents[2] / "shared/realdata/prior-localization"
+    if not folder.exists():
+        pytest.skip("needs the real recordings in ../shared/realdata")
+    intervals, real = np.load(folder / "intervals.npy"), np.load(folder / f"merged_{region}_ephys_in.npy")
+    rng = np.random.default_rng(5)
+    known = ~np.isnan(intervals[:, 0])
+    starts = intervals[known, 0]
+    trains = []
+    for counts in real.T:
+        inside = np.repeat(starts, counts[known]) + rng.uniform(0, 0.4999, int(counts[known].sum()))
+        inside[:3] = np.repeat(starts, counts[known])[:3]  # on the edge, which belongs to the window
+        between = np.r_[starts + 0.5, starts - 1e-9]  # the other edge does not, nor does what comes before
+        trains.append(np.sort(np.r_[inside, between]))
+    last = max(train[-1] for train in trains) + 10
+    aligned = cubes.align(spikes_dataset(trains, 0.0, last), intervals[:, 0], (0, 0.5), 0.5).counts.isel(time=0)
+    np.testing.assert_array_equal(aligned.values[:, known], real[known].T)
+    assert known.sum() == 422
+    assert (real[~known] == 0).all()  # silence in theirs, although nobody knows
+    assert np.isnan(aligned.values[:, ~known]).all()
