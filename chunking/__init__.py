@@ -20,6 +20,8 @@ module                idea
 ``saturation``        which samples are saturated, noted while they are read
 ``microvolt_steps``   microvolts as int16 with a gain
 ``plan``              the records of a plan: stores, shapes, chunks, bytes; printable
+``cost``              what building a store takes: bytes to read, bytes on disk, memory of a task
+``calibration``       how fast this machine builds: some tasks of every product, measured
 ``planner``           pids x products -> a plan; refuses before any work
 ``room``              whether it fits the disk and the memory
 ``encode``            codecs, and the empty arrays of a new store

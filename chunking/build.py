@@ -79,7 +79,8 @@ def run(
             _refuse_unusable(plan.root / store.path, store, existing)
     if "://" not in executor:  # which has machines of its own
         refuse_too_little_memory(plan.stores, 1 if executor == "serial" else workers)
-    with open_executor(executor, workers) as execute:
+    largest = max((store.task_bytes for store in plan.stores), default=0)
+    with open_executor(executor, workers, largest) as execute:
         return _build_pids(plan, existing, execute, progress or (lambda _: None), errors)
 
 
@@ -190,7 +191,7 @@ def build_store(
         encode.consolidate(folder)
         if isinstance(product, LinkedProduct):
             product.link(inputs, folder, final)
-        _check(folder)
+        check_store(folder)
         complete(folder, final, sealed, _facts(plan, origin))
         if final.exists():
             replace(folder, final)
@@ -232,7 +233,8 @@ class StoreTask:
         return written
 
 
-def _check(folder: Path) -> None:
+def check_store(folder: Path) -> None:
+    """Raise an error unless a store that was written has what the contract asks for."""
     import xarray as xr
 
     with xr.open_zarr(folder, chunks=None) as ds:

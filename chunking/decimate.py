@@ -131,10 +131,31 @@ def decimate(
     return out
 
 
+def decimate_holds(fir: Fir, n_outputs: int, n_channels: int, rate_hz: float) -> int:
+    """The most bytes that `decimate` holds: its result, and the samples of two pieces, joined and mirrored.
+
+    Parameters
+    ----------
+    fir : Fir
+    n_outputs : int
+    n_channels : int
+        Of the recording, with those of synchronisation.
+    rate_hz : float
+        Of the recording.
+    """
+    samples = _piece_samples(n_channels, rate_hz) + len(fir.taps)
+    return 4 * n_channels * n_outputs + 4 * 2 * n_channels * samples + 8 * samples
+
+
+def _piece_samples(n_channels: int, rate_hz: float) -> int:
+    """Samples that are read at once: whole seconds, as mtscomp cuts at these."""
+    second = max(round(rate_hz), 1)
+    return max(PIECE_BYTES // (2 * n_channels * second), 1) * second
+
+
 def _blocks(recording: Samples, fir: Fir, start: int, stop: int, n_channels: int) -> Iterator[tuple[int, Block]]:
     """First output and the samples for some outputs, until `stop`; every sample is read once."""
-    second = max(round(recording.sample_rate_hz), 1)  # mtscomp cuts at whole seconds
-    piece = max(PIECE_BYTES // (2 * n_channels * second), 1) * second
+    piece = _piece_samples(n_channels, recording.sample_rate_hz)
     held, held_start = np.empty((n_channels, 0), np.int16), max(start * fir.factor - fir.half, 0)
     while start < stop:
         held_stop = held_start + held.shape[1]

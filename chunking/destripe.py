@@ -115,10 +115,34 @@ def destriped_lfp(
     return out
 
 
+def destriped_holds(fir: Fir, n_outputs: int, n_channels: int, rate_hz: float, read_holds: int) -> int:
+    """The most bytes that `destriped_lfp` holds.
+
+    Parameters
+    ----------
+    fir : Fir
+    n_outputs : int
+    n_channels : int
+    rate_hz : float
+        Of the samples that are destriped.
+    read_holds : int
+        The most bytes that reading a sample of all channels holds beside the microvolts.
+    """
+    block = _block_outputs(fir.factor) * fir.factor + 2 * fir.half
+    samples = block + 2 * round(HALO_S * rate_hz)
+    read = 4 * n_channels * samples
+    filtering = 16 * 8 * _CHANNELS_AT_ONCE * samples  # copies of float64 and complex numbers, 13 of them measured
+    return 4 * n_channels * n_outputs + read + max(read_holds * samples, 4 * n_channels * block + filtering)
+
+
+def _block_outputs(factor: int) -> int:
+    longest = max(_BLOCK_SAMPLES // factor, 1)
+    return max(n for n in range(1, longest + 1) if LFP_CHUNK[1] % n == 0)
+
+
 def _blocks(factor: int, start: int, stop: int, n_outputs: int) -> Iterator[tuple[int, int]]:
     """First output and the one after the last, of the blocks with some of ``start:stop``; tasks cut none of them."""
-    longest = max(_BLOCK_SAMPLES // factor, 1)
-    step = max(n for n in range(1, longest + 1) if LFP_CHUNK[1] % n == 0)
+    step = _block_outputs(factor)
     for first in range(start // step * step, stop, step):
         yield first, min(first + step, n_outputs)
 

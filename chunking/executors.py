@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from chunking.on_dask import dask_client, run_on_dask
+from chunking.on_dask import dask_client, refuse_small_workers, run_on_dask
 from chunking.on_processes import processes
 from loaders.errors import BadArgument
 
@@ -24,7 +24,7 @@ NAMES = ("serial", "threads", "processes", "dask")
 
 
 @contextmanager
-def open_executor(name: str, workers: int) -> Iterator[Executor]:
+def open_executor(name: str, workers: int, task_bytes: int = 0) -> Iterator[Executor]:
     """An executor by name.
 
     Parameters
@@ -35,6 +35,8 @@ def open_executor(name: str, workers: int) -> Iterator[Executor]:
         files.
     workers : int
         Threads or processes.
+    task_bytes : int
+        The most that a task holds, to be compared with the memory of the workers of a cluster.
 
     Raises
     ------
@@ -42,6 +44,8 @@ def open_executor(name: str, workers: int) -> Iterator[Executor]:
         If there is no such executor.
     SourceUnavailable
         If the scheduler does not answer, or has no workers for a minute.
+    PlanRefused
+        If a worker of a cluster has too little memory.
     """
     if workers < 1:
         raise BadArgument(f"workers: expected at least 1, got {workers}")
@@ -54,6 +58,7 @@ def open_executor(name: str, workers: int) -> Iterator[Executor]:
             yield execute
     elif name == "dask" or "://" in name:
         with dask_client(name, workers) as client:
+            refuse_small_workers(client, task_bytes)
             yield partial(run_on_dask, client)
     else:
         raise BadArgument(

@@ -18,8 +18,18 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from chunking import schema
-from chunking.decimate import ATTENUATION_DB, PASS, STOP, Fir, Samples, decimate, low_pass
-from chunking.destripe import BAND_HZ, HALO_S, Microvolts, Probe, butterworth, destriped_lfp, factor_before
+from chunking.cost import RATIOS, Cost, label_bytes, on_disk, task_bytes, write_bytes
+from chunking.decimate import ATTENUATION_DB, PASS, STOP, Fir, Samples, decimate, decimate_holds, low_pass
+from chunking.destripe import (
+    BAND_HZ,
+    HALO_S,
+    Microvolts,
+    Probe,
+    butterworth,
+    destriped_holds,
+    destriped_lfp,
+    factor_before,
+)
 from chunking.layouts import LFP_CHUNK, VoltageLayout, voltage_layout
 from chunking.microvolt_steps import step_uv, to_steps
 from chunking.plan import ArrayPlan, Region
@@ -27,8 +37,8 @@ from chunking.products import Blocks, steps
 from chunking.provenance import Origin, to_json
 from chunking.reference import subtract_common
 from chunking.saturation import SaturationWatch
-from chunking.voltage_product import VoltageProduct, voltage_coordinates, window_samples
-from loaders.channel_quality import ChannelLabel
+from chunking.voltage_product import VoltageProduct, read_bytes, voltage_coordinates, window_samples
+from loaders.channel_quality import LABELLING_BYTES, ChannelLabel
 from loaders.clock import LF_RATIO
 from loaders.errors import BadArgument, NotFound, PlanRefused
 from loaders.geometry import SHANK_PITCH_UM
@@ -136,6 +146,36 @@ class LfpProduct:
         mask = ArrayPlan("saturated", ("time",), shape[1:], "bool", chunks[1:], schema.SATURATED.attrs)
         return (lfp, mask), tuple(((0, shape[0]), step) for step in steps(shape[1], chunks[1]))
 
+    def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
+        voltage, (start, stop) = _source(inputs), self._outputs(_source(inputs))
+        fir, rate_hz = self._filter(voltage), voltage.meta.sampling_rate_hz
+        halo = fir.half + (round(HALO_S * rate_hz) if self.processing == "destriped" else 0)
+        first, last = max(start * fir.factor - halo, 0), min(stop * fir.factor + halo, voltage.recording.n_samples)
+        return Cost(
+            read_bytes(voltage, first, last),
+            on_disk(arrays, RATIOS["lfp int16" if self.dtype == "int16" else "lfp"]),
+            task_bytes(label_bytes(stop - start), *self._holds(voltage, arrays)),
+        )
+
+    def _holds(self, voltage: Voltage, arrays: tuple[ArrayPlan, ...]) -> list[int]:
+        """The most bytes that a region holds while it is filtered, labelled, rounded and written."""
+        fir, rate_hz = self._filter(voltage), voltage.meta.sampling_rate_hz
+        n_saved, n_outputs = voltage.recording.n_channels, arrays[0].chunks[1]
+        uv = 4 * n_saved * n_outputs
+        watch = n_outputs * (fir.factor + 3 * 8)  # of saturation: raw samples, and edges
+        decoding = voltage.recording.read_holds(0, min(voltage.recording.span(0)[1] + 1, voltage.recording.n_samples))
+        if self.processing == "destriped":
+            before = self._factor_before(voltage)
+            reading = 2 * n_saved * before if before == 1 else 0
+            filtering = destriped_holds(
+                low_pass(fir.factor // before), n_outputs, n_saved, rate_hz / before, reading
+            ) + (decimate_holds(low_pass(before), 0, n_saved, rate_hz) if before > 1 else 0)
+        else:
+            filtering = decimate_holds(fir, n_outputs, n_saved, rate_hz)
+        labelling = uv + LABELLING_BYTES if self.processing else 0
+        rounding = uv * 13 // 4 if self.dtype == "int16" else 0
+        return [watch + decoding + phase for phase in (filtering, labelling, rounding, uv + write_bytes(arrays))]
+
     def labels(self, inputs: Inputs) -> xr.Dataset:
         voltage = _source(inputs)
         coordinates = voltage_coordinates(voltage, inputs.sites_if_any)
@@ -171,6 +211,9 @@ class LfpProduct:
             good = inputs.channel_labels(voltage.band) == ChannelLabel.GOOD
             subtract_common(lfp, voltage.geometry.shank, good, self._where(voltage))
         return lfp
+
+    def read_some(self, inputs: Inputs) -> int:
+        return self._raw(_source(inputs)).read_some(inputs)
 
     def check_source(self, inputs: Inputs) -> None:
         """The hash of the whole file, where all of it is read anyway."""

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import xarray as xr
 
+from chunking.cost import Cost, task_bytes
 from chunking.link import write_link
 from chunking.plan import ArrayPlan, Region
 from chunking.products import Blocks
 from chunking.provenance import Origin
 from chunking.voltage_product import (
+    hash_some,
+    read_bytes,
     voltage_attrs,
     voltage_labels,
     voltage_origin,
@@ -22,6 +25,7 @@ from chunking.voltage_product import (
     window_samples,
 )
 from loaders.inputs import Inputs
+from loaders.remote_file import RemoteFile
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,20 @@ class LinkedProduct:
     def arrays(self, inputs: Inputs) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
         return (), ()
 
+    def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
+        voltage = inputs.voltage(self.name)
+        recording = voltage.recording
+        end = 0 if isinstance(recording.source, RemoteFile) else recording.n_samples  # a remote one is not hashed
+        return Cost(read_bytes(voltage, 0, end), 0, task_bytes(recording.read_holds(*recording.span(0))))
+
     def labels(self, inputs: Inputs) -> xr.Dataset:
         return voltage_labels(inputs, self.name, self.window_s)
 
     def blocks(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
         return {}
+
+    def read_some(self, inputs: Inputs) -> int:
+        return hash_some(inputs.voltage(self.name))
 
     def check_source(self, inputs: Inputs) -> None:
         """Nothing: `link` reads and hashes all of it."""

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from loaders.errors import SourceUnavailable, StoreError
+from chunking.plan import human_bytes
+from loaders.errors import PlanRefused, SourceUnavailable, StoreError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -56,6 +57,18 @@ def dask_client(name: str, workers: int) -> Iterator[Client]:
         raise SourceUnavailable(f"executor {name}: no dask scheduler with workers answers there ({error})") from error
     with client:
         yield client
+
+
+def refuse_small_workers(client: Client, task_bytes: int) -> None:
+    """Raise PlanRefused if a worker of the cluster has less memory than its threads, each with a task, may hold."""
+    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+        limit, threads = worker["memory_limit"], worker["nthreads"]
+        if limit and threads * task_bytes > limit:  # 0 is no limit
+            raise PlanRefused(
+                f"executor dask: its worker {address} may use {human_bytes(limit)}, and its {threads} threads hold up "
+                f"to {human_bytes(task_bytes)} each; give the workers more memory or fewer threads, or use another "
+                "layout"
+            )
 
 
 def run_on_dask(client: Client, task: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result]:

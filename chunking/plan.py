@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from math import ceil, prod
 from pathlib import Path
@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from loaders.records import Catalog
+
+PLAN_VERSION = 1
+"""Of the JSON form."""
 
 Region = tuple[tuple[int, int], ...]
 """Start and stop along every dimension of an array."""
@@ -65,8 +68,12 @@ class StorePlan:
         Its large arrays; labels are small and not listed.
     regions : tuple of Region
         What each task writes: whole chunks of all arrays, no chunk twice.
+    read_bytes : int
+        Size of the source files that it is made of; of voltage, the part within the window.
+    disk_bytes : int
+        Expected size of its large arrays on disk.
     task_bytes : int
-        Largest uncompressed block that a task holds.
+        The most that one task holds; see `chunking.cost`.
     build_key : str
         Hash of the sources and of everything else that determines the store.
     exists : bool
@@ -80,6 +87,8 @@ class StorePlan:
     revision: str | None
     arrays: tuple[ArrayPlan, ...]
     regions: tuple[Region, ...]
+    read_bytes: int
+    disk_bytes: int
     task_bytes: int
     build_key: str
     exists: bool
@@ -126,6 +135,50 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast this machine builds one product; measured by `Plan.calibrate` on one of its stores.
+
+    Attributes
+    ----------
+    product, pid : str
+        What was measured.
+    store_s : float
+        Seconds that a store takes whatever its size: its inputs, its labels, its publication.
+    write_s_per_byte : float
+        Seconds a byte of its arrays before compression, all workers together.
+    read_s_per_byte : float
+        Seconds a byte of its sources where one task has to read all of them.
+    ratio : float
+        Size of its arrays without compression over that on disk; 0 if it has none.
+    """
+
+    product: str
+    pid: str
+    store_s: float
+    write_s_per_byte: float
+    read_s_per_byte: float
+    ratio: float
+
+    def seconds(self, store: StorePlan) -> float:
+        """Expected time to build a store of this product."""
+        reading = store.read_bytes * self.read_s_per_byte  # goes on beside the other tasks
+        return self.store_s + max(store.nbytes * self.write_s_per_byte, reading)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The speeds of all products of a plan, with which executor and how many workers."""
+
+    executor: str
+    workers: int
+    speeds: tuple[Speed, ...]
+
+    def of(self, store: StorePlan) -> Speed:
+        """The speed of the product of a store."""
+        return next(speed for speed in self.speeds if speed.product == store.product)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that `cubes.build` needs; print it to see what would be done.
 
@@ -140,6 +193,8 @@ class Plan:
         The source; not part of the JSON form.
     refused : mapping
         Why an insertion cannot be built, by pid; empty unless the plan was made with ``errors="report"``.
+    calibration : Calibration or None
+        How fast this machine is at it; from `calibrate`.
     """
 
     root: Path
@@ -147,22 +202,82 @@ class Plan:
     options: Options
     catalog: Catalog = field(repr=False, compare=False)
     refused: Mapping[str, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+    def calibrate(self, *, executor: str = "threads", workers: int = 2) -> Plan:
+        """The plan with expected times: some tasks of every product are run, in a folder that is removed again.
+
+        Takes some seconds a product; for destriping, as long as a task.
+
+        Parameters
+        ----------
+        executor, workers
+            Those that the build will have; see `cubes.build`.
+        """
+        from chunking.calibration import calibrate  # which imports the build, and that this module
+
+        return replace(self, calibration=calibrate(self, executor=executor, workers=workers))
+
+    @classmethod
+    def from_json(cls, text: str, source: Catalog, root: str | Path | None = None) -> Plan:
+        """The same plan again, on this machine and with its source: see `chunking.planner.plan_again`.
+
+        Parameters
+        ----------
+        text : str
+            What ``json.dumps(plan.to_dict())`` or ``cubes plan --json`` gave.
+        source : Catalog
+            Has to hold the same files.
+        root : path, optional
+            Another folder for the stores.
+        """
+        from chunking.planner import plan_again
+
+        return plan_again(text, source, None if root is None else Path(root))
+
+    @property
+    def todo(self) -> tuple[StorePlan, ...]:
+        """The stores that do not exist yet."""
+        return tuple(store for store in self.stores if not store.exists)
+
+    @property
+    def expected_s(self) -> float | None:
+        """Expected time to build the stores that do not exist yet; None without calibration."""
+        if self.calibration is None:
+            return None
+        return sum(self.calibration.of(store).seconds(store) for store in self.todo)
+
+    def disk_bytes(self, store: StorePlan) -> int:
+        """Expected size of the arrays of a store on disk: as measured, or else by the ratio of its product."""
+        ratio = 0.0 if self.calibration is None else self.calibration.of(store).ratio
+        return round(store.nbytes / ratio) if ratio else store.disk_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as plain JSON types, with the sums that a program wants to know."""
-        stores = [
-            asdict(store) | {"bytes": store.nbytes, "chunks": store.n_chunks, "tasks": len(store.regions)}
-            for store in self.stores
-        ]
-        for store in stores:
-            del store["regions"]
-        sums = {
-            "tasks": sum(store["tasks"] for store in stores),
-            "bytes": sum(store["bytes"] for store in stores),
+        """The plan as plain JSON types, with the sums that a program wants to know. All sizes are bytes."""
+        stores = [self._store_dict(store) for store in self.stores]
+        sums = {key: sum(store[key] for store in stores) for key in ("tasks", "read_bytes", "bytes", "disk_bytes")}
+        return {
+            "plan_version": PLAN_VERSION,
+            "root": str(self.root),
+            "options": asdict(self.options),
+            **sums,
             "task_bytes": max((store["task_bytes"] for store in stores), default=0),
+            "expected_s": self.expected_s,
+            "calibration": None if self.calibration is None else asdict(self.calibration),
+            "refused": dict(self.refused),
+            "stores": stores,
         }
-        refused = dict(self.refused)
-        return {"root": str(self.root), "options": asdict(self.options), **sums, "refused": refused, "stores": stores}
+
+    def _store_dict(self, store: StorePlan) -> dict[str, Any]:
+        known = {name: value for name, value in asdict(replace(store, regions=())).items() if name != "regions"}
+        return known | {
+            "bytes": store.nbytes,
+            "disk_bytes": self.disk_bytes(store),
+            "chunks": store.n_chunks,
+            "tasks": len(store.regions),
+            "task_shape": [stop - start for start, stop in store.regions[0]] if store.regions else [],
+            "expected_s": None if self.calibration is None else self.calibration.of(store).seconds(store),
+        }
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [("product", "array", "dtype", "chunk", "chunks", "bytes")]
@@ -182,12 +297,27 @@ class Plan:
     def _summary(self) -> str:
         tasks = sum(len(store.regions) for store in self.stores)
         chunks = sum(store.n_chunks for store in self.stores)
-        size = sum(store.nbytes for store in self.stores)
+        read, size = (sum(getattr(store, name) for store in self.stores) for name in ("read_bytes", "nbytes"))
+        disk = sum(self.disk_bytes(store) for store in self.stores)
         memory = max((store.task_bytes for store in self.stores), default=0)
-        return (
-            f"{len(self.stores)} stores in {self.root}: {tasks} tasks, {chunks} chunks, {human_bytes(size)} before "
-            f"compression; a task holds up to {human_bytes(memory)}"
-        )
+        lines = [
+            f"{len(self.stores)} stores in {self.root}: {tasks} tasks, {chunks} chunks",
+            f"{human_bytes(read)} to read; {human_bytes(size)} before compression, about {human_bytes(disk)} on disk; "
+            f"a task holds up to {human_bytes(memory)}",
+        ]
+        return "\n".join([*lines, *self._expected()])
+
+    def _expected(self) -> list[str]:
+        """What the expected time is, and what it was measured on."""
+        if self.calibration is None or self.expected_s is None:
+            return []
+        measured = ", ".join(sorted({speed.pid for speed in self.calibration.speeds}))
+        exist = len(self.stores) - len(self.todo)
+        without = f"; {exist} exist already and take none of it" if exist else ""
+        return [
+            f"about {human_seconds(self.expected_s)} with {self.calibration.workers} workers "
+            f"({self.calibration.executor}), from some tasks of every product that were run here on {measured}{without}"
+        ]
 
 
 def _describe(array: ArrayPlan) -> tuple[str, str, str, str, str]:
@@ -211,3 +341,16 @@ def human_bytes(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A time as one says it.
+
+    Examples
+    --------
+    >>> human_seconds(4.2), human_seconds(200), human_seconds(30_000)
+    ('4 s', '3 min', '8.3 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from math import prod
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from chunking.plan import ArrayPlan, Options, Plan, Region, StorePlan, region_of
+from chunking.plan import PLAN_VERSION, Calibration, Options, Plan, Speed, StorePlan
 from chunking.products import Product, parse_product
 from chunking.provenance import build_key
 from chunking.room import refuse_full_disk, refuse_too_little_memory
 from loaders.alf_paths import check_pid
-from loaders.errors import BadArgument, CubesError, PlanRefused
+from loaders.errors import BadArgument, CubesError, InconsistentData, PlanRefused
 from loaders.inputs import Inputs
 from loaders.records import Catalog
 
@@ -61,6 +62,7 @@ def make_plan(
 def _plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
     origin = product.origin(inputs)
     arrays, regions = product.arrays(inputs)
+    cost = product.cost(inputs, arrays, regions)
     sites = inputs.sites_if_any
     pid = check_pid(inputs.insertion.pid)
     path = f"insertions/{pid}/{product.name}.zarr"
@@ -72,19 +74,60 @@ def _plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
         revision=None if sites is None else sites.revision,
         arrays=arrays,
         regions=regions,
-        task_bytes=_largest_task(arrays, regions),
+        read_bytes=cost.read_bytes,
+        disk_bytes=cost.disk_bytes,
+        task_bytes=cost.task_bytes,
         build_key=build_key(origin, product.name, product.parameters),
         exists=(root / path).exists(),
     )
 
 
-def _largest_task(arrays: Sequence[ArrayPlan], regions: Sequence[Region]) -> int:
-    return max((sum(_region_bytes(array, region, arrays[0]) for array in arrays) for region in regions), default=0)
+def plan_again(text: str, catalog: Catalog, root: Path | None = None) -> Plan:
+    """Make a plan again from its JSON form, and refuse it if it is no longer the same.
 
+    Parameters
+    ----------
+    text : str
+        JSON of `Plan.to_dict`.
+    catalog : Catalog
+        A source with the same files.
+    root : Path, optional
+        Folder of the stores, if it is another one now.
 
-def _region_bytes(array: ArrayPlan, region: Region, first: ArrayPlan) -> int:
-    cells = prod(stop - start for start, stop in region_of(array, region, first))
-    return cells * np.dtype(array.dtype).itemsize
+    Raises
+    ------
+    BadArgument
+        If the text is no plan, or one of another version.
+    InconsistentData
+        If files, parameters or versions are not those of the plan.
+    """
+    try:
+        known = json.loads(text)
+        if known["plan_version"] != PLAN_VERSION:
+            raise BadArgument(f"plan: expected version {PLAN_VERSION}, got {known['plan_version']!r}; plan again")
+        options = Options(**known["options"])
+        window, link = options.window_s, tuple(options.link)
+        options = replace(options, window_s=None if window is None else (window[0], window[1]), link=link)
+        wanted = [(s["pid"], s["product"], s["sorter"], s["revision"], s["build_key"]) for s in known["stores"]]
+        calibration = known["calibration"] and Calibration(
+            **known["calibration"] | {"speeds": tuple(Speed(**speed) for speed in known["calibration"]["speeds"])}
+        )
+        place = Path(known["root"]) if root is None else root
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadArgument(f"plan: expected the JSON of `cubes plan --json`, got something else ({error!r})") from error
+    stores = []
+    for (pid, sorter, revision), group in groupby(wanted, key=itemgetter(0, 2, 3)):
+        inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
+        for _, product, _, _, key in group:
+            stores.append(store := _plan_store(place, inputs, parse_product(product, options)))
+            if store.build_key != key:
+                raise InconsistentData(
+                    f"pid {pid}, product {product}: its files, or the versions of ibl-cubes and iblatlas here, are not "
+                    "those of the plan; plan again"
+                )
+    refuse_too_little_memory(stores)
+    refuse_full_disk(place, stores)
+    return Plan(place, tuple(stores), options, catalog, known["refused"], calibration or None)
 
 
 ERRORS = ("raise", "report")
@@ -99,6 +142,8 @@ def refuse_unknown_errors(errors: str) -> None:
 def _unique(items: Iterable[Any], what: str) -> list[Any]:
     if isinstance(items, str):
         raise PlanRefused(f"{what}: expected a list, got the text {items!r}; write [{items!r}]")
+    if hasattr(items, "columns"):
+        raise PlanRefused(f"{what}: expected a list, got a table; name the column, such as table['pid']")
     listed = list(items)
     if not listed:
         raise PlanRefused(f"{what}: expected at least one, got none")

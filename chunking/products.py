@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import xarray as xr
 from numpy.typing import NDArray
 
+from chunking.cost import Cost
 from chunking.plan import ArrayPlan, Options, Region
 from chunking.provenance import Origin
 from loaders.errors import BadArgument, PlanRefused
@@ -43,12 +44,20 @@ class Product(Protocol):
         """Its large arrays, and the regions that the tasks write, each of whole chunks."""
         ...
 
+    def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
+        """Bytes to read and to write, and the most that a task holds."""
+        ...
+
     def labels(self, inputs: Inputs) -> xr.Dataset:
         """Its coordinates and small variables."""
         ...
 
     def blocks(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
         """The data of one region, by name of the array."""
+        ...
+
+    def read_some(self, inputs: Inputs) -> int:
+        """Read some of the source as the one task does that reads all of it; gives the bytes, 0 without such a task."""
         ...
 
     def check_source(self, inputs: Inputs) -> None:

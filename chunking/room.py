@@ -30,22 +30,26 @@ def _least(array: ArrayPlan) -> int:
 def refuse_full_disk(root: Path, stores: Iterable[StorePlan]) -> None:
     """Raise PlanRefused if the disk of the root has less room than stores that do not exist yet take at least."""
     needed = least_disk_bytes(store for store in stores if not store.exists)
-    absolute = root.absolute()
-    nearest = next(folder for folder in (absolute, *absolute.parents) if folder.exists())
-    if needed > (free := shutil.disk_usage(nearest).free):
+    if needed > (free := shutil.disk_usage(nearest_folder(root)).free):
         raise PlanRefused(
             f"root {root}: {human_bytes(free)} are free on its disk, and the stores take at least "
             f"{human_bytes(needed)}; plan fewer insertions or products, link ap and lf, or choose another root"
         )
 
 
+def nearest_folder(root: Path) -> Path:
+    """The folder itself, or the nearest above it that exists."""
+    absolute = root.absolute()
+    return next(folder for folder in (absolute, *absolute.parents) if folder.exists())
+
+
 def refuse_too_little_memory(stores: Iterable[StorePlan], workers: int = 1) -> None:
-    """Raise PlanRefused if the blocks of the tasks that run at once are larger than the memory of this machine."""
+    """Raise PlanRefused if the tasks that run at once may hold more than the memory of this machine."""
     largest = max(stores, key=lambda store: store.task_bytes, default=None)
     if largest is not None and largest.task_bytes * workers > (memory := _memory_bytes()):
         raise PlanRefused(
-            f"pid {largest.pid}, product {largest.product}: a task holds {human_bytes(largest.task_bytes)}, and this "
-            f"machine has {human_bytes(memory)} for {workers} at once; use fewer workers or another layout"
+            f"pid {largest.pid}, product {largest.product}: a task holds up to {human_bytes(largest.task_bytes)}, and "
+            f"this machine has {human_bytes(memory)} for {workers} at once; use fewer workers or another layout"
         )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from chunking import schema
 from chunking.bins import BinGrid, width_name
+from chunking.cost import RATIOS, Cost, counts_on_disk, label_bytes, on_disk, region_bytes, task_bytes, write_bytes
 from chunking.counting import count_spikes, largest_count, smallest_dtype
 from chunking.layouts import SPIKES_PER_CHUNK, CountsLayout
 from chunking.plan import ArrayPlan, Region
@@ -39,6 +40,14 @@ class _OfSorting:
             **span,
         }
         return Origin(sorting.insertion, facts, sorting.sources, sorting.notes)
+
+    def read_bytes(self, inputs: Inputs) -> int:
+        """Size of all files of the sorting: all are hashed."""
+        return sum(file.size for file in inputs.sorting.sources)
+
+    def read_some(self, inputs: Inputs) -> int:
+        """Nothing: no task reads all of it."""
+        return 0
 
     def check_source(self, inputs: Inputs) -> None:
         """Every file was hashed when it was loaded."""
@@ -83,6 +92,16 @@ class CountsProduct(_OfSorting):
         )
         return (array,), tuple((u, t) for t in steps(grid.n, bins) for u in steps(n_units, units))
 
+    def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
+        counts = arrays[0]
+        edges = 3 * 8 * (counts.chunks[1] + 1)  # bins of a task, as they are made
+        blocks = max((region_bytes(arrays, region) for region in regions), default=0)
+        return Cost(
+            self.read_bytes(inputs),
+            counts_on_disk(counts, len(inputs.sorting.spikes)),
+            task_bytes(label_bytes(counts.shape[1]), blocks + edges + write_bytes(arrays)),
+        )
+
     def labels(self, inputs: Inputs) -> xr.Dataset:
         return _labels(inputs.sorting, {"time": schema.time_coordinate(self.grid(inputs.sorting))})
 
@@ -112,6 +131,18 @@ class SpikesProduct(_OfSorting):
         arrays = tuple(ArrayPlan(name, v.dims, (n,), "float64", (chunk,), v.attrs) for name, v in schema.SPIKE.items())
         return arrays, tuple((step,) for step in steps(n, chunk))
 
+    def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
+        spikes = inputs.sorting.spikes
+        ends = np.cumsum(_row_size(inputs.sorting))
+        sorted_at_once = max((_n_touched(ends, *part) for (part,) in regions), default=0)
+        finding = max(8 * len(spikes), 3 * len(spikes) + 32 * sorted_at_once)  # clusters as int64; masks, and the sort
+        blocks = max((region_bytes(arrays, region) for region in regions), default=0)
+        return Cost(
+            self.read_bytes(inputs),
+            on_disk(arrays, RATIOS["spikes"]),
+            task_bytes(finding, 8 * sorted_at_once + blocks + write_bytes(arrays)),
+        )
+
     def labels(self, inputs: Inputs) -> xr.Dataset:
         row_size = _row_size(inputs.sorting)
         rows = {"row_size": row_size, "row_start": np.cumsum(row_size) - row_size}
@@ -137,6 +168,9 @@ class ChannelsProduct(_OfSorting):
     def arrays(self, inputs: Inputs) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
         return (), ()
 
+    def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
+        return Cost(self.read_bytes(inputs), 0, task_bytes())
+
     def labels(self, inputs: Inputs) -> xr.Dataset:
         return xr.Dataset(schema.channel_variables(inputs.sorting.channels))
 
@@ -151,6 +185,12 @@ def _labels(sorting: Sorting, coordinates: Mapping[str, xr.Variable]) -> xr.Data
 
 def _row_size(sorting: Sorting) -> NDArray[np.int64]:
     return np.bincount(sorting.spikes.clusters.astype(np.int64, copy=False), minlength=len(sorting.units))
+
+
+def _n_touched(ends: NDArray[np.int64], start: int, stop: int) -> int:
+    """Number of all spikes of the units that the spikes `start` to `stop`, in order of unit, touch."""
+    first_unit, last_unit = np.searchsorted(ends, [start, stop - 1], side="right")
+    return int(ends[last_unit] - (ends[first_unit - 1] if first_unit else 0))
 
 
 def _spikes_by_unit(sorting: Sorting, start: int, stop: int) -> NDArray[np.intp]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from math import ceil
 from typing import Any
 
@@ -12,15 +13,20 @@ import numpy as np
 import xarray as xr
 
 from chunking import schema
+from chunking.cost import RATIOS, Cost, on_disk, task_bytes, write_bytes
 from chunking.layouts import VoltageLayout
 from chunking.plan import ArrayPlan, Region
 from chunking.products import Blocks, steps
 from chunking.provenance import Origin
+from loaders.checked_source import hash_ranges
 from loaders.errors import BadArgument, NotFound, PlanRefused
 from loaders.inputs import Inputs
 from loaders.records import Sites, SourceFile
+from loaders.remote_file import RemoteFile
 from loaders.sync_lines import find_edges
 from loaders.voltage import Voltage, place_channels
+
+_SOME_BYTES, _SOME_CHUNKS = 1 << 25, 8  # for a measurement of half a second
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,16 @@ class VoltageProduct:
         array = ArrayPlan(self.name, ("channel", "time"), shape, "int16", chunks, voltage_attrs(voltage))
         return (array,), tuple(((0, shape[0]), step) for step in steps(shape[1], chunks[1]))
 
+    def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
+        voltage = inputs.voltage(self.name)
+        first, last = self.samples(voltage)
+        holds = max(voltage.recording.read_holds(first + start, first + stop) for _, (start, stop) in regions)
+        return Cost(
+            read_bytes(voltage, first, last),
+            on_disk(arrays, RATIOS[self.name]),
+            task_bytes(holds + write_bytes(arrays)),
+        )
+
     def labels(self, inputs: Inputs) -> xr.Dataset:
         return voltage_labels(inputs, self.name, self.window_s)
 
@@ -65,10 +81,29 @@ class VoltageProduct:
         (_, n_channels), (start, stop) = region
         return {self.name: voltage.recording.read(offset + start, offset + stop)[:n_channels]}
 
+    def read_some(self, inputs: Inputs) -> int:
+        return hash_some(inputs.voltage(self.name)) if self.window_s is None else 0
+
     def check_source(self, inputs: Inputs) -> None:
         """The hash of the whole file, where all of it is read anyway."""
         if self.window_s is None:
             inputs.voltage(self.name).check_source()
+
+
+def read_bytes(voltage: Voltage, start: int, stop: int) -> int:
+    """Bytes of the files of a band that hold the samples ``start:stop``."""
+    _, *small = voltage.sources
+    return voltage.recording.stored_bytes(start, stop) + sum(file.size for file in small)
+
+
+def hash_some(voltage: Voltage) -> int:
+    """Hash the begin of a file of this machine; gives the bytes."""
+    source = voltage.recording.source
+    if isinstance(source, RemoteFile):
+        return 0
+    end = min(source.size, _SOME_BYTES)
+    hash_ranges(source, (*range(0, end, 1 << 20), end))
+    return end
 
 
 def voltage_title(band: str) -> str:
@@ -165,12 +200,26 @@ class SyncProduct:
     def arrays(self, inputs: Inputs) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
         return (), ()
 
+    def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
+        voltage = inputs.voltage("ap")
+        recording = voltage.recording
+        decoding = recording.read_holds(0, recording.span(0)[1])
+        # An edge takes some 64 bytes while all are put in order: room for one in 64 samples.
+        return Cost(read_bytes(voltage, 0, recording.n_samples), 0, task_bytes(decoding + recording.n_samples))
+
     def labels(self, inputs: Inputs) -> xr.Dataset:
         voltage = inputs.voltage("ap")
         return xr.Dataset(schema.sync_edges(find_edges(voltage.recording, voltage.meta.n_sync), voltage.clock))
 
     def blocks(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
         return {}
+
+    def read_some(self, inputs: Inputs) -> int:
+        voltage = inputs.voltage("ap")
+        stop = 0
+        for start, block in islice(voltage.recording.chunks(), _SOME_CHUNKS):
+            stop = start + block.shape[1]
+        return voltage.recording.stored_bytes(0, stop)
 
     def check_source(self, inputs: Inputs) -> None:
         inputs.voltage("ap").check_source()

@@ -35,7 +35,7 @@ def plan(
     source : Catalog
         From `cubes.source`.
     pids : iterable of str
-        Probe insertions.
+        Probe insertions; also a column of a table, such as ``catalog.insertions(region="CA1")["pid"]``.
     products : iterable of str
         ``spikes`` (every spike), ``channels`` (the recording sites) and ``counts_<width>`` of any width, such as
         ``counts_1ms``, ``counts_20ms`` or ``counts_1_3s``; ``ap`` and ``lf`` (the voltage as recorded);
@@ -64,7 +64,7 @@ def plan(
     Returns
     -------
     Plan
-        Print it to see stores, shapes, chunks and bytes.
+        Print it to see stores, shapes, chunks, bytes and memory; ``plan.calibrate()`` tells how long it will take.
 
     Raises
     ------
@@ -119,8 +119,8 @@ def build(
         ``dask`` (a cluster on this machine), or the address of a dask scheduler, such as ``tcp://10.0.0.1:8786``, whose
         workers see the same files. The bytes are the same.
     workers : int
-        Threads or processes. Memory is about the source files that are touched plus ``workers`` times the
-        bytes of a task; destriping takes 0.6 GB a worker.
+        Threads or processes. Memory is what Python and its libraries take, once a process, and ``workers`` times the
+        ``task_bytes`` of the plan at most; source files are mapped and take only what the system can spare.
     progress : callable, optional
         Called with a `Progress` after every task.
     errors : {"raise", "report"}
@@ -140,7 +140,7 @@ def build(
     InconsistentData
         If the source changed since the plan was made.
     PlanRefused
-        If the blocks of all workers are larger than the memory.
+        If the tasks of all workers may hold more than the memory of this machine or, on a cluster, of its workers.
     SourceUnavailable
         If the dask scheduler does not answer, or its cluster has had no workers for a minute. In both cases what is
         complete is kept, and building again goes on.

@@ -166,6 +166,20 @@ class Cbin:
                 result[:, a - start : b - start] = self.chunk(i, block)[rows, a - first : b - first]
         return result
 
+    def stored_bytes(self, start: int, stop: int) -> int:
+        """Bytes of the source that `read` takes for the samples ``start:stop``."""
+        chunks = self.touching(start, stop)
+        return self.index.offsets[chunks.stop] - self.index.offsets[chunks.start] if chunks else 0
+
+    def read_holds(self, start: int, stop: int) -> int:
+        """The most bytes that `read` of all channels holds, its result included."""
+        chunks, offsets = self.touching(start, stop), self.index.offsets
+        stored = max((offsets[i + 1] - offsets[i] for i in chunks), default=0)
+        in_place = len(chunks) == 1 and self.span(chunks[0]) == (start, stop)
+        buffers = (not in_place) + (self.index.order == "C")
+        n_samples = stop - start + buffers * self.index.longest_chunk
+        return 2 * self.n_channels * n_samples + 2 * stored  # twice: as it comes from a server, and in one piece
+
     def chunks(self, *, check: bool = False) -> Iterator[tuple[int, Block]]:
         """All chunks in order.
 

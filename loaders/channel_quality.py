@@ -20,6 +20,8 @@ from loaders.voltage import Voltage
 
 N_BATCHES = 10
 BATCH_SAMPLES = 10_000
+LABELLING_BYTES = 200_000_000
+"""The most that `label_channels` holds."""
 _FEWEST_SAMPLES = 1000
 
 

@@ -96,6 +96,14 @@ class FlatBinary:
         self._fill(result, start, rows)
         return result
 
+    def stored_bytes(self, start: int, stop: int) -> int:
+        """Bytes of the source that `read` takes for the samples ``start:stop``."""
+        return (stop - start) * self._row_bytes
+
+    def read_holds(self, start: int, stop: int) -> int:
+        """The most bytes that `read` of all channels holds, its result included."""
+        return (stop - start) * self._row_bytes + 2 * max(self.piece_bytes, self._row_bytes)
+
     def chunks(self) -> Iterator[tuple[int, Block]]:
         """First sample and block of all chunks in order; a block is valid until the next one is asked for."""
         with self._scratch.borrow(min(self.chunk_samples, self.n_samples) * self._row_bytes) as buffer:

@@ -49,6 +49,14 @@ class Recording(Protocol):
         """The samples ``start:stop`` of some channels as a new (channel, time) int16 array."""
         ...
 
+    def stored_bytes(self, start: int, stop: int) -> int:
+        """Bytes of the source that `read` takes for the samples ``start:stop``."""
+        ...
+
+    def read_holds(self, start: int, stop: int) -> int:
+        """The most bytes that `read` of all channels holds, its result included."""
+        ...
+
     def chunks(self) -> Iterator[tuple[int, Block]]:
         """First sample and block of all chunks in order; a block is valid until the next one is asked for."""
         ...

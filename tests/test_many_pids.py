@@ -104,7 +104,7 @@ def test_a_store_that_is_not_the_planned_one_fails_its_insertion_alone(sessions,
 def test_plans_that_cannot_fit_are_refused(sessions, source, tmp_path, monkeypatch):
     plan = cubes.plan(source, source.of, PRODUCTS, root=tmp_path / "a" / "b")
     monkeypatch.setattr(room, "_memory_bytes", lambda: plan.stores[0].task_bytes * 2)
-    with pytest.raises(PlanRefused, match=r"product counts_100ms: a task holds 84 B, and .* 168 B for 3 at once"):
+    with pytest.raises(PlanRefused, match=r"counts_100ms: a task holds up to 33.6 MB, and .* 67.1 MB for 3 at once"):
         cubes.build(plan, workers=3)
     assert len(cubes.build(plan, workers=2)) == 8
     monkeypatch.setattr(room, "_memory_bytes", lambda: 1)
