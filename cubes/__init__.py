@@ -45,6 +45,7 @@ module                idea
 ``demo``              the whole way in one go
 ``cli``               the command ``cubes``
 ``cli_tables``        its commands about what exists
+``cli_progress``      progress of a build on the terminal, or in lines
 ====================  =======================================================================
 """
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 
 from cubes import cli_tables
+from cubes.cli_progress import Bar
 from loaders.errors import BadArgument, CubesError
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def demo(folder: Path = Path("demo")) -> None:
     """
     from cubes.demo import run_demo
 
-    with _Bar() as bar:
+    with Bar() as bar:
         run_demo(folder, say=bar.say, progress=bar.update)
 
 
@@ -270,7 +269,7 @@ def build(
     if skip_existing and replace:
         raise BadArgument("skip-existing, replace: choose one of them")
     planned = choice.plan(pids)
-    with _Bar() as bar:
+    with Bar(planned.todo if skip_existing else planned.stores) as bar:
         existing = "replace" if replace else "skip" if skip_existing else "error"
         how = {"existing": existing, "executor": executor, "errors": "report"}
         built = build_stores(planned, workers=workers, progress=bar.update, **how)
@@ -446,45 +445,3 @@ def _describe_variable(name: str, variable: dict[str, Any]) -> str:
     shape = ", ".join(f"{dim} {size:,}" for dim, size in zip(variable["dims"], variable["shape"], strict=True))
     units = f" [{variable['attrs']['units']}]" if variable["attrs"].get("units", "1") != "1" else ""
     return f"  {name:20} {shape:26} {variable['dtype']:10} {variable['attrs'].get('long_name', '')}{units}"
-
-
-class _Bar:
-    """Progress of a build on standard error: a bar in a terminal, elsewhere a line a store."""
-
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._tasks: dict[tuple[str, str], Any] = {}
-        self._begun: dict[tuple[str, str], float] = {}
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def say(self, line: str) -> None:
-        """Print a line above the bars."""
-        print(line, flush=True)
-
-    def update(self, event: Any) -> None:
-        """Show the progress of one store."""
-        key = (event.pid, event.product)
-        if key not in self._tasks:
-            self._tasks[key] = self._progress.add_task(f"{event.pid[:8]} {event.product}", total=event.total)
-            self._begun[key] = time.perf_counter()
-        self._progress.update(self._tasks[key], completed=event.done)
-        if event.done == event.total and self._progress.disable:
-            print(_line(event, time.perf_counter() - self._begun[key]), file=sys.stderr, flush=True)
-
-
-def _line(event: Any, seconds: float) -> str:
-    """A store that is done, in words; bytes are those of its arrays without compression."""
-    from chunking.plan import human_bytes
-
-    size = f"{human_bytes(event.nbytes)} in {seconds:.1f} s, {human_bytes(event.nbytes / max(seconds, 1e-3))}/s"
-    return f"{event.pid} {event.product}: {size if event.nbytes else f'labels in {seconds:.1f} s'}"
