@@ -17,7 +17,8 @@ from cyclopts import App, CycloptsError, Parameter
 
 from cubes import cli_tables
 from cubes.cli_progress import Bar
-from loaders.errors import BadArgument, CubesError
+from cubes.cli_tables import Filters
+from loaders.errors import BadArgument, CubesError, NotFound
 
 if TYPE_CHECKING:
     from chunking.plan import Plan
@@ -138,8 +139,8 @@ class Choice:
         float32 (microvolts) or int16 (with a gain).
     cache
         Folder for files of a remote source. By default $IBL_CUBES_CACHE, or else ibl-cubes in the user's cache.
-    release
-        Only the insertions of this list, such as 2023_12_bwm_release.
+    catalog
+        Folder with the tables that --region and the other filters ask; by default those beside the stores.
     pids_file
         File with the pids of insertions, one a line; what follows a # is a comment.
     tables
@@ -157,19 +158,20 @@ class Choice:
     link: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
     lfp_dtype: str = "float32"
     cache: Path | None = None
-    release: str | None = None
+    catalog: Path | None = None
     pids_file: Annotated[Path | None, Parameter(name="--pids")] = None
     tables: Path | None = None
+    filters: Filters = Filters()  # noqa: RUF009  frozen
 
     def plan(self, pids: tuple[str, ...]) -> Plan:
-        """The plan for some insertions; for all of the source, or of the release, if none is named."""
+        """The plan for some insertions; for all of the source, or of those that were found, if none is named."""
         from cubes.building import plan as make_plan
 
         named = self.named(pids)
-        catalog = self.catalog(named)
+        source = self.open_source(named)
         return make_plan(
-            catalog,
-            named or tuple(insertion.pid for insertion in catalog.insertions()),
+            source,
+            named or tuple(insertion.pid for insertion in source.insertions()),
             self.products,
             root=self.to,
             sorter=self.sorter,
@@ -182,23 +184,46 @@ class Choice:
             errors="report",
         )
 
+    def plan_again(self, path: Path, pids: tuple[str, ...]) -> Plan:
+        """The plan of a file, which says everything but where the files are."""
+        from chunking.plan import Plan
+
+        release = Filters(release=self.filters.release)
+        where = Choice(self.source, self.to, cache=self.cache, tables=self.tables, filters=release)
+        if pids or self != where:
+            raise BadArgument(
+                f"plan {path}: says what is built and how; expected beside it only --source, --to, --cache, --tables "
+                "and --release"
+            )
+        wanted = _read_text(path, "the JSON of cubes plan --json")
+        return Plan.from_json(wanted, self.open_source(("of the plan",)), self.to)
+
     def named(self, pids: tuple[str, ...]) -> tuple[str, ...]:
-        """The pids that are named: one by one, in the file, or by the release."""
+        """The pids that are named: one by one, in the file, by the release, or by what they are."""
         if self.pids_file is not None:
             pids += _read_pids(self.pids_file)
-        if pids or self.release is None:
+        release, others = self.filters.release, self.filters != Filters(release=self.filters.release)
+        if others:
+            if pids:
+                raise BadArgument("pids: expected either pids or filters such as --region, got both")
+            found = self.filters.find(self.catalog or self.to)["pid"]
+            if found.empty:
+                raise NotFound("filters: no insertion of the catalog fits them")
+            return tuple(found)
+        if self.catalog is not None:
+            raise BadArgument("catalog: expected a filter such as --region, got none")
+        if pids or release is None:
             return pids
-        from loaders.releases import release
+        from loaders.releases import release as release_table
 
-        return tuple(release(self.release)["pid"])
+        return tuple(release_table(release)["pid"])
 
-    def catalog(self, pids: tuple[str, ...]) -> Catalog:
+    def open_source(self, pids: tuple[str, ...]) -> Catalog:
         """The source; what is remote and large is never taken whole by accident."""
-        from cubes.sources import REMOTE
-        from cubes.sources import source as open_source
+        from cubes.sources import REMOTE, source
 
         lists = ("bucket", "openalyx")  # which have no list of their own
-        release = self.release if self.source in lists else None
+        release = self.filters.release if self.source in lists else None
         given = {"cache": self.cache, "release": release, "tables": self.tables}
         options = {name: value for name, value in given.items() if value is not None}
         if self.source not in REMOTE:
@@ -207,15 +232,22 @@ class Choice:
                     f"{', '.join(options)}: only for the sources {', '.join(REMOTE)}; {self.source} is taken for "
                     "a folder"
                 )
-            return open_source("auto", self.source)
-        if not pids and self.release is None:
+            return source("auto", self.source)
+        if not pids and self.filters.release is None:
             raise BadArgument(f"source {self.source}: expected pids or --release, got neither; all of it is too much")
-        return open_source(self.source, **options)
+        return source(self.source, **options)
 
 
 @app.command
-def plan(*pids: str, choice: Choice, json: Json = False) -> int:
-    """Show which stores would be built, with shapes, chunks and bytes. Writes nothing.
+def plan(
+    *pids: str,
+    choice: Choice,
+    calibrate: Json = False,
+    executor: str = "threads",
+    workers: int = 2,
+    json: Json = False,
+) -> int:
+    """Show which stores would be built, with shapes, chunks, bytes and memory. Writes nothing.
 
     Exit code 1 if an insertion cannot be built; the others are planned all the same.
 
@@ -223,10 +255,18 @@ def plan(*pids: str, choice: Choice, json: Json = False) -> int:
     ----------
     pids
         Probe insertions, named before the options; all of the source if none is given.
+    calibrate
+        Run some tasks of every product, in a folder that is removed again, to tell how long the build will take.
+    executor
+        That of the build, for --calibrate.
+    workers
+        Those of the build, for --calibrate.
     json
-        Print JSON.
+        Print JSON, which cubes build --plan takes.
     """
     planned = choice.plan(pids)
+    if calibrate and planned.stores:
+        planned = planned.calibrate(executor=executor, workers=workers)
     if json:
         print(_to_json(planned.to_dict()))
     elif planned.stores:
@@ -238,6 +278,7 @@ def plan(*pids: str, choice: Choice, json: Json = False) -> int:
 def build(
     *pids: str,
     choice: Choice,
+    plan: Path | None = None,
     skip_existing: Json = False,
     replace: Json = False,
     executor: str = "threads",
@@ -253,6 +294,8 @@ def build(
     ----------
     pids
         Probe insertions, named before the options; all of the source if none is given.
+    plan
+        File with the JSON of cubes plan --json: exactly that is built, or an error says what has changed since.
     skip_existing
         Leave stores that exist as they are, instead of refusing.
     replace
@@ -268,7 +311,7 @@ def build(
 
     if skip_existing and replace:
         raise BadArgument("skip-existing, replace: choose one of them")
-    planned = choice.plan(pids)
+    planned = choice.plan(pids) if plan is None else choice.plan_again(plan, pids)
     with Bar(planned.todo if skip_existing else planned.stores) as bar:
         existing = "replace" if replace else "skip" if skip_existing else "error"
         how = {"existing": existing, "executor": executor, "errors": "report"}
@@ -394,13 +437,17 @@ def gc(root: Path, *, older_than_hours: float = 24, json: Json = False) -> None:
 
 def _read_pids(path: Path) -> tuple[str, ...]:
     """The pids of a file, one a line, without comments."""
-    try:
-        lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
-    except UnicodeDecodeError as error:
-        raise BadArgument(f"pids {path}: expected text with one pid a line, got {error}") from error
+    lines = [line.partition("#")[0].strip() for line in _read_text(path, "text with one pid a line").splitlines()]
     if not any(lines):
         raise BadArgument(f"pids {path}: expected one pid a line, got none")
     return tuple(line for line in lines if line)
+
+
+def _read_text(path: Path, what: str) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        raise BadArgument(f"{path}: expected {what}, got {error}") from error
 
 
 def _window(text: str | None) -> tuple[float, float] | None:

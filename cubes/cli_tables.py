@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,28 +87,13 @@ def catalog(
     print(tables)
 
 
-def find(
-    *,
-    catalog: Path,
-    region: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    mapping: str = "Allen",
-    min_good_units: int | None = None,
-    release: str | None = None,
-    lab: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    subject: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    date: str | None = None,
-    query: str | None = None,
-    table: Json = False,
-    json: Json = False,
-) -> None:
-    """Print the pids of the insertions that fit, one a line: cubes build $(cubes find ...) ...
-
-    What every filter hid is told on standard error.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Filters:
+    """Which insertions.
 
     Parameters
     ----------
-    catalog
-        Folder of the stores, or its subfolder catalog.
     region
         Acronyms of the Allen atlas, such as TH or LGd; what lies within counts.
     mapping
@@ -124,26 +110,58 @@ def find(
         First and last day, as 2021-01-01:2021-12-31; either may be left out.
     query
         An expression over the columns, such as "model == '3B2' and n_units > 500".
+    """
+
+    region: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    mapping: str = "Allen"
+    min_good_units: int | None = None
+    release: str | None = None
+    lab: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    subject: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    date: str | None = None
+    query: str | None = None
+
+    def find(self, folder: Path) -> pd.DataFrame:
+        """The insertions of a catalog that fit; what every filter hid is told on standard error."""
+        from cubes.tables import catalog as open_catalog
+        from loaders.table_filters import hidden_lines
+
+        found = open_catalog(folder).insertions(
+            region=self.region or None,
+            mapping=self.mapping,
+            min_good_units=self.min_good_units,
+            release=self.release,
+            lab=self.lab or None,
+            subject=self.subject or None,
+            date=_dates(self.date),
+            query=self.query,
+        )
+        for line in hidden_lines(found):
+            print(line, file=sys.stderr)
+        return found
+
+
+def find(
+    *,
+    catalog: Path,
+    filters: Filters = Filters(),
+    table: Json = False,
+    json: Json = False,
+) -> None:
+    """Print the pids of the insertions that fit, one a line. cubes plan and cubes build take the same filters.
+
+    What every filter hid is told on standard error.
+
+    Parameters
+    ----------
+    catalog
+        Folder of the stores, or its subfolder catalog.
     table
         Print all columns.
     json
         Print JSON.
     """
-    from cubes.tables import catalog as open_catalog
-    from loaders.table_filters import hidden_lines
-
-    found = open_catalog(catalog).insertions(
-        region=region or None,
-        mapping=mapping,
-        min_good_units=min_good_units,
-        release=release,
-        lab=lab or None,
-        subject=subject or None,
-        date=_dates(date),
-        query=query,
-    )
-    for line in hidden_lines(found):
-        print(line, file=sys.stderr)
+    found = filters.find(catalog)
     if table or json:
         print_table(found.drop(columns=[] if json else ["xyz_picks", "comment", "serial"]), json)
     else:

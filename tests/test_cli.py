@@ -179,3 +179,56 @@ def test_ctrl_c_publishes_nothing_half_written(sample_root, tmp_path):
     )
     for store in root.glob("insertions/*/*.zarr"):
         assert run(["verify", str(store)]) == 0
+
+
+def test_a_plan_of_a_file_is_built_as_it_is(sample_root, tmp_path, capsys):
+    where = ["--source", str(sample_root), "--to", str(tmp_path / "root")]
+    assert run(["plan", PIDS[2], *where, "--products", "channels", "counts_100ms", "--calibrate", "--json"]) == 0
+    out = capsys.readouterr().out
+    planned = json.loads(out)
+    assert planned["expected_s"] > 0
+    assert [store["task_shape"] for store in planned["stores"]] == [[], [100, 600]]
+    assert not (tmp_path / "root").exists()
+    plan = tmp_path / "plan.json"
+    plan.write_text(out)
+    for options in ([PIDS[0]], ["--products", "spikes"], ["--region", "TH"]):
+        assert run(["build", *options, *where, "--plan", str(plan)]) == 1
+        assert "says what is built and how; expected beside it only --source" in capsys.readouterr().err
+    assert run(["build", *where, "--plan", str(plan)]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "root" / store["path"]) for store in planned["stores"]]
+    assert run(["build", *where, "--plan", str(plan), "--skip-existing", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] == 2
+    plan.write_bytes(b"\xff\xfe")
+    assert run(["build", *where, "--plan", str(plan)]) == 1
+    assert "expected the JSON of cubes plan --json" in capsys.readouterr().err
+
+
+def test_filters_name_the_insertions(sample_root, tmp_path, capsys):
+    root = tmp_path / "root"
+    options = ["--source", str(sample_root), "--to", str(root), "--products", "channels", "--json"]
+    assert run(["plan", "--region", "CA1", *options]) == 1
+    assert "has no table of insertions yet; add a source" in capsys.readouterr().err
+    assert run(["catalog", str(root), "--source", str(sample_root)]) == 0
+    for filters in (
+        ["--region", "CA1"],
+        ["--lab", "samplelab"],
+        ["--query", "n_units > 200"],
+        ["--min-good-units", "1"],
+    ):
+        capsys.readouterr()
+        assert run(["find", "--catalog", str(root), *filters]) == 0
+        found, hidden = capsys.readouterr()
+        assert found
+        assert run(["plan", *filters, *options]) == 0
+        out, err = capsys.readouterr()
+        assert [store["pid"] for store in json.loads(out)["stores"]] == found.split()
+        assert err == hidden
+        assert run(["plan", *filters, "--catalog", str(root / "catalog"), *options[:2], "--to", "x"]) == 0
+    capsys.readouterr()
+    for wrong, words in (
+        (["--query", "n_units > 10**6"], "no insertion of the catalog fits"),
+        ([PIDS[0], "--lab", "samplelab"], "expected either pids or filters"),
+        (["--catalog", str(root)], "catalog: expected a filter such as --region, got none"),
+    ):
+        assert run(["plan", *wrong, *options]) == 1
+        assert words in capsys.readouterr().err
