@@ -213,6 +213,14 @@ class Plan:
         ----------
         executor, workers
             Those that the build will have; see `cubes.build`.
+
+        Examples
+        --------
+        >>> import cubes
+        >>> plan = cubes.plan(cubes.source("one", "sample"), [pid], ["channels"], root="new-cubes")
+        >>> print(plan.calibrate())
+        product ...
+        about ... with 2 workers (threads), from some tasks ... that were run here on b1dfe7c5-...
         """
         from chunking.calibration import calibrate  # which imports the build, and that this module
 
@@ -230,6 +238,21 @@ class Plan:
             Has to hold the same files.
         root : path, optional
             Another folder for the stores.
+
+        Raises
+        ------
+        BadArgument
+            If the text is no plan, or one of another version.
+        InconsistentData
+            If files, parameters or versions are not those of the plan.
+
+        Examples
+        --------
+        >>> import cubes, json
+        >>> source = cubes.source("one", "sample")
+        >>> plan = cubes.plan(source, [pid], ["channels"], root="new-cubes")
+        >>> Plan.from_json(json.dumps(plan.to_dict()), source) == plan
+        True
         """
         from chunking.planner import plan_again
 
