@@ -7,7 +7,8 @@ the data in a power cut; and read back, because only then it is known to be what
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,27 @@ def complete(store: Path, final: Path, sealed: Files, facts: Mapping[str, Any]) 
 
 
 def publish(store: Path, final: Path) -> None:
-    """Rename a complete store to its final path; raises StoreError if that exists."""
+    """Rename a complete store to its final path; raises StoreError if that exists or cannot be made durable."""
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         store.rename(final)
     except OSError as error:
         raise StoreError(f"store {final}: cannot be published ({error})") from error
-    fsync(final.parent)
+    with after_the_rename(final):
+        for folder in final.parents[:3]:  # up to the root: the folders of the insertion may be as new as the store
+            fsync(folder)
+
+
+@contextmanager
+def after_the_rename(final: Path) -> Iterator[None]:
+    """What is left to do once a store has its final path: an error here does not mean that it was not published."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"store {final}: is published and complete, but then the disk failed ({error}), and a power cut may undo "
+            "it; look at the disk, and verify the store"
+        ) from error
 
 
 def _refuse(final: Path, problems: list[Problem]) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,9 +115,14 @@ def staging(root: Path, path: str, build_key: str) -> Iterator[Staging]:
 
 @contextmanager
 def _explained(store: Path) -> Iterator[None]:
-    """Errors of the disk as one that names the store."""
+    """Errors of the disk and of the memory as one that names the store."""
     try:
         yield
+    except MemoryError as error:
+        raise StoreError(
+            f"store {store}: a task ran out of memory ({error}); nothing was published; use fewer workers, a smaller "
+            "layout or a larger limit, and build again: what is complete was kept"
+        ) from error
     except OSError as error:
         if isinstance(error, CubesError):
             raise
@@ -140,7 +145,8 @@ def _lock(base: Path, name: str, store: Path) -> Iterator[None]:
         holder.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": since}))
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):  # it is only for a message; the lock has to be free even on a disk that fails
+            holder.unlink(missing_ok=True)
         lock.release()
 
 

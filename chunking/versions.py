@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from chunking.manifest import read_manifest
+from chunking.publish import after_the_rename
 from loaders.durable import fsync
 from loaders.errors import StoreError
 
@@ -73,9 +74,10 @@ def _retire(archive: Path, final: Path) -> None:
     """Exchange the new version, in the archive, for the present one; its time says that later readers do not use it."""
     os.utime(final)  # should a crash come between the exchange and the exact time
     _exchange(archive, final)
-    os.utime(archive)
-    fsync(archive.parent)
-    fsync(final.parent)
+    with after_the_rename(final):
+        os.utime(archive)
+        fsync(archive.parent)
+        fsync(final.parent)
 
 
 def _exchange(a: Path, b: Path) -> None:

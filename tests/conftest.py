@@ -148,6 +148,12 @@ def tiny(tmp_path: Path) -> TinySession:
     return TinySession(tmp_path / "session")
 
 
+@pytest.fixture(scope="session")
+def shared_tiny(tmp_path_factory: pytest.TempPathFactory) -> TinySession:
+    """The same, made once, for tests that leave it as it is."""
+    return TinySession(tmp_path_factory.mktemp("tiny") / "session")
+
+
 @pytest.fixture
 def tiny_sessions(tmp_path: Path) -> list[TinySession]:
     """Four such sessions."""
