@@ -19,6 +19,7 @@ from loaders.errors import StoreError
 LAYOUTS = ("balanced", "by-unit", "by-time")
 PLACES = [(build.StoreTask, "_write"), (encode, "consolidate"), (build, "_check"), (build, "complete")]
 PLACES += [(build, "publish"), (build, "replace")]
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 class Stop(BaseException):
