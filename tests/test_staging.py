@@ -1,7 +1,10 @@
 """Builds that are killed, and go on; two builders of one store; the order in which things reach the disk."""
 
+import json
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -207,38 +210,57 @@ def test_without_syncs_the_recorder_complains(source, pid, tmp_path, monkeypatch
     assert len(recorder.problems(store)) > 10
 
 
-BUILD = """
-import sys
-from pathlib import Path
-import cubes
-source, root, pid, *products = sys.argv[1:]
-plan = cubes.plan(cubes.source("one", source), [pid], products, root=root)
-Path(root).with_suffix(".ready").touch()
-cubes.build(plan, existing="skip")
+BUILDER = """
+import json, os, signal, sys, time
+import numba, xarray, zarr
+import chunking.build, chunking.planner, chunking.sorting_products, chunking.voltage_product, cubes
+os.fsync = lambda descriptor: None  # what a process wrote outlives it, and a busy disk takes seconds
+
+def build(source, root, pid, products):
+    cubes.build(cubes.plan(cubes.source("one", source), [pid], products, root=root), existing="skip")
+
+for line in sys.stdin:
+    order, seconds = json.loads(line)
+    child = os.fork()  # a new interpreter takes longer than the build
+    if not child:
+        build(*order)
+        os._exit(0)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def kill_builds(source_folder, pid, root, kills, seed):
-    """Start builds and kill them at random moments, `kills` times; after each look at what is there."""
-    rng = random.Random(seed)
-    counts = {"killed": 0, "finished": 0, "wrong": 0, "lost or redone": 0}
-    command = [sys.executable, "-c", BUILD, str(source_folder), str(root), pid, *PRODUCTS]
-    ready = root.with_suffix(".ready")
+@pytest.fixture
+def builder():
+    """``builder(order, seconds)`` lets a child of a process build, and kills it then; gives its exit code."""
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-W", "ignore::DeprecationWarning", "-c", BUILDER], **options) as process:
+
+        def build(order, seconds=None):
+            print(json.dumps([order, seconds]), file=process.stdin, flush=True)
+            return int(process.stdout.readline())
+
+        yield build
+        process.stdin.close()
+
+
+def kill_builds(builder, order, root, kills, counts):
+    """Start builds and kill them at random moments, `kills` times; after each look at what is there, and count."""
+    rng, started = random.Random(kills), time.monotonic()
+    assert builder(order) == 0
+    usual_s = time.monotonic() - started
+    yield
     while counts["killed"] < kills:
-        ready.unlink(missing_ok=True)
         before = journalled(root)
-        process = subprocess.Popen(command)
-        while not ready.exists() and process.poll() is None:
-            time.sleep(0.002)
-        time.sleep(rng.expovariate(1 / 0.35))
-        process.kill()
-        code = process.wait()
-        counts["killed" if code == -9 else "finished"] += 1
+        code = builder(order, rng.uniform(0.05, 0.9) * usual_s)
+        assert code in (0, -signal.SIGKILL)
+        counts["killed" if code else "finished"] += 1
         counts["wrong"] += sum(bool(verify_store(store)) for store in stores(root))
         counts["lost or redone"] += sum(identity not in map(identify, paths) for paths, identity in before.items())
-        if code == 0:
-            yield counts
-    yield counts
+        if len(stores(root)) == len(PRODUCTS):
+            yield
 
 
 def journalled(root):
@@ -260,31 +282,30 @@ def identify(path):
     return status.st_ino, status.st_mtime_ns
 
 
-def run_kills(sample_root_with_voltage, pid, expected, tmp_path, kills):
-    import shutil
-
-    root, finished = tmp_path / "root", 0
+def run_kills(builder, sample_root_with_voltage, pid, expected, tmp_path, kills):
+    """Kill builds, and go on with each until all stores are there; gives what happened."""
+    root, counts = tmp_path / "root", dict.fromkeys(("killed", "finished", "wrong", "lost or redone", "complete"), 0)
     root.mkdir()
-    for counts in kill_builds(sample_root_with_voltage, pid, root, kills, seed=kills):
-        if counts["finished"] > finished:
-            finished = counts["finished"]
-            assert contents(root) == expected
-            shutil.rmtree(root)
-            root.mkdir()
-    assert (counts["wrong"], counts["lost or redone"]) == (0, 0)
-    subprocess.run([sys.executable, "-c", BUILD, str(sample_root_with_voltage), str(root), pid, *PRODUCTS], check=True)
+    order = (str(sample_root_with_voltage), str(root), pid, PRODUCTS)
+    for _ in kill_builds(builder, order, root, kills, counts):
+        assert contents(root) == expected
+        counts["complete"] += 1
+        shutil.rmtree(root)
+        root.mkdir()
+    assert builder(order) == 0
     assert contents(root) == expected
+    assert (counts["wrong"], counts["lost or redone"]) == (0, 0)
     return counts
 
 
-def test_kill_9_and_resume(sample_root_with_voltage, pid, expected, tmp_path):
-    run_kills(sample_root_with_voltage, pid, expected, tmp_path, 4)
+def test_kill_9_and_resume(builder, sample_root_with_voltage, pid, expected, tmp_path):
+    run_kills(builder, sample_root_with_voltage, pid, expected, tmp_path, 4)
 
 
 @pytest.mark.fault
 @pytest.mark.timeout(3000)
-def test_200_kills(sample_root_with_voltage, pid, expected, tmp_path):
-    print(run_kills(sample_root_with_voltage, pid, expected, tmp_path, 200))
+def test_200_kills(builder, sample_root_with_voltage, pid, expected, tmp_path):
+    print(run_kills(builder, sample_root_with_voltage, pid, expected, tmp_path, 200))
 
 
 def test_the_manifest_has_the_sums_of_the_cells(source, pid, tmp_path):
