@@ -59,8 +59,8 @@ class Staging:
     def sweep(self) -> None:
         """Remove what killed workers were in the middle of writing."""
         for path in list(self.store.parent.rglob(f"*{PARTIAL}")):
-            if path.is_dir():
-                shutil.rmtree(path)
+            if path.is_dir():  # beside the store; a thread of zarr may write there even after its build has failed
+                shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
 
