@@ -44,6 +44,8 @@ module                idea
 ``psth_figure``       one unit around an event as a figure
 ``demo``              the whole way in one go
 ``cli``               the command ``cubes``
+``cli_shared``        what its commands share
+``cli_stores``        its commands about stores that exist
 ``cli_tables``        its commands about what exists
 ``cli_progress``      progress of a build on the terminal, or in lines
 ====================  =======================================================================

@@ -5,18 +5,18 @@ Exit codes: 0 done; 1 an error, told in one line, or a store that does not verif
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from cubes import cli_tables
+from cubes import cli_stores, cli_tables
 from cubes.cli_progress import Bar
+from cubes.cli_shared import Json, fail, to_json
 from cubes.cli_tables import Filters
 from loaders.errors import BadArgument, CubesError, NotFound
 
@@ -30,9 +30,11 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
 )
-for _command in (cli_tables.releases, cli_tables.catalog, cli_tables.find, cli_tables.presence):
+for _command in (
+    *(cli_stores.ls, cli_stores.info, cli_stores.verify, cli_stores.status, cli_stores.gc),
+    *(cli_tables.releases, cli_tables.catalog, cli_tables.find, cli_tables.presence),
+):
     app.command(_command)
-Json = Annotated[bool, Parameter(negative="")]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -48,12 +50,12 @@ def run(arguments: list[str]) -> int:
     except CycloptsError:
         return 2
     except CubesError as error:
-        return _fail(str(error))
+        return fail(str(error))
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except KeyboardInterrupt:
         print(
             "cubes: interrupted; nothing half-written was published. The same build goes on with --skip-existing.",
@@ -63,15 +65,10 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _fail(message: str) -> int:
-    print(f"cubes: error: {' '.join(message.split())}", file=sys.stderr)
-    return 1
-
-
 def _fail_each(failed: Mapping[str, str]) -> int:
     """Name every insertion that failed, a line each; gives the exit code."""
     for pid, reason in failed.items():
-        _fail(reason if pid in reason else f"pid {pid}: {reason}")
+        fail(reason if pid in reason else f"pid {pid}: {reason}")
     return 1 if failed else 0
 
 
@@ -268,7 +265,7 @@ def plan(
     if calibrate and planned.stores:
         planned = planned.calibrate(executor=executor, workers=workers)
     if json:
-        print(_to_json(planned.to_dict()))
+        print(to_json(planned.to_dict()))
     elif planned.stores:
         print(planned)
     return _fail_each(planned.refused)
@@ -319,120 +316,13 @@ def build(
     done = [store for store in planned.stores if store.pid not in built.failed]
     skipped = sum(planned.root / store.path not in built for store in done)
     if json:
-        print(_to_json({"built": [str(path) for path in built], "skipped": skipped, "failed": built.failed}))
+        print(to_json({"built": [str(path) for path in built], "skipped": skipped, "failed": built.failed}))
     else:
         for path in built:
             print(path)
         if skipped:
             print(f"{skipped} stores existed already and were left as they are", file=sys.stderr)
     return _fail_each(built.failed)
-
-
-@app.command
-def ls(root: Path, *, json: Json = False) -> None:
-    """List the stores of a root, or the insertions of a source.
-
-    Parameters
-    ----------
-    root
-        Folder of the stores, or a ONE cache folder or an ALF session folder.
-    json
-        Print JSON.
-    """
-    from cubes.sources import is_source
-    from cubes.sources import ls as list_insertions
-    from cubes.stores import ls as list_stores
-
-    table = list_insertions(root) if is_source(root) else list_stores(root)
-    if json:
-        print(_to_json(table.to_dict("records")))
-    else:
-        print(table.drop(columns=["path", "built", "comment"], errors="ignore").to_string(index=False))
-
-
-@app.command
-def info(store: Path, *, json: Json = False) -> None:
-    """Describe one store: identity, variables with units, sources and notes.
-
-    Parameters
-    ----------
-    store
-        One .zarr folder.
-    json
-        Print JSON.
-    """
-    from cubes.stores import info as describe_store
-
-    facts = describe_store(store)
-    print(_to_json(facts) if json else _describe(facts))
-
-
-@app.command
-def verify(path: Path, *, quick: Json = False, json: Json = False) -> int:
-    """Compare stores with their manifests; exit code 1 if one is damaged or incomplete.
-
-    Parameters
-    ----------
-    path
-        One store, or a root with many.
-    quick
-        Compare names and sizes only, not the bytes.
-    json
-        Print JSON.
-    """
-    from cubes.stores import verify as verify_stores
-
-    report = verify_stores(path, quick=quick)
-    damaged = {store: problems for store, problems in report.items() if problems}
-    if json:
-        print(_to_json({store: [asdict(problem) for problem in problems] for store, problems in report.items()}))
-    else:
-        for store, problems in report.items():
-            print(f"{'DAMAGED' if problems else 'ok':8}{store}")
-            for problem in problems:
-                print(f"        {problem.key}: {problem.what}")
-        print(f"{len(report) - len(damaged)} of {len(report)} stores are complete and unchanged")
-    return 1 if damaged else 0
-
-
-@app.command
-def status(root: Path, *, json: Json = False) -> None:
-    """Tell what is built, stale (made by another version), damaged or in staging, and which old versions are kept.
-
-    Parameters
-    ----------
-    root
-        Folder of the stores.
-    json
-        Print JSON.
-    """
-    from cubes.root_status import status as status_of
-
-    cli_tables.print_table(status_of(root), json)
-
-
-@app.command
-def gc(root: Path, *, older_than_hours: float = 24, json: Json = False) -> None:
-    """Remove versions of stores that were replaced and that nobody can be reading.
-
-    Parameters
-    ----------
-    root
-        Folder of the stores.
-    older_than_hours
-        Keep what was replaced later than this.
-    json
-        Print JSON.
-    """
-    from cubes.stores import gc as collect
-
-    removed, kept = collect(root, older_than_s=older_than_hours * 3600)
-    if json:
-        print(_to_json({"removed": [str(path) for path in removed], "kept": [str(path) for path in kept]}))
-        return
-    for path in removed:
-        print(path)
-    print(f"{len(removed)} replaced versions removed, {len(kept)} kept", file=sys.stderr)
 
 
 def _read_pids(path: Path) -> tuple[str, ...]:
@@ -458,37 +348,3 @@ def _window(text: str | None) -> tuple[float, float] | None:
     except ValueError as error:
         raise BadArgument(f"window: expected START:STOP in seconds, such as 0:600, got {text!r}") from error
     return start, stop
-
-
-def _to_json(value: Any) -> str:
-    return json.dumps(value, indent=2, allow_nan=False)
-
-
-def _describe(facts: dict[str, Any]) -> str:
-    from chunking.plan import human_bytes
-
-    attrs = facts["attrs"]
-    sources = json.loads(attrs.get("sources", "[]"))
-    hidden = {"sources", "notes", "coordinates"}
-    lines = [f"{attrs.get('title', '')}", f"{facts['path']}", ""]
-    lines += [f"  {name:18} {value}" for name, value in attrs.items() if name not in hidden and value != ""]
-    lines += ["", f"  {human_bytes(facts['bytes'])} in {facts['files']} files, built {facts['built']}", ""]
-    lines += ["Variables"]
-    lines += [_describe_variable(name, variable) for name, variable in facts["variables"].items()]
-    lines += ["", "Notes", *(f"  {note}" for note in (attrs.get("notes") or "none").split("\n"))]
-    lines += [
-        "",
-        "Sources",
-        *(f"  {file['path']}  {human_bytes(file['bytes'])}  {_hash(file)}" for file in sources),
-    ]
-    return "\n".join(lines)
-
-
-def _hash(file: dict[str, Any]) -> str:
-    return next((f"{name} {file[name]}" for name in ("md5", "sha1") if name in file), "no hash known")
-
-
-def _describe_variable(name: str, variable: dict[str, Any]) -> str:
-    shape = ", ".join(f"{dim} {size:,}" for dim, size in zip(variable["dims"], variable["shape"], strict=True))
-    units = f" [{variable['attrs']['units']}]" if variable["attrs"].get("units", "1") != "1" else ""
-    return f"  {name:20} {shape:26} {variable['dtype']:10} {variable['attrs'].get('long_name', '')}{units}"
