@@ -27,6 +27,10 @@ module                idea
 ``encode``            codecs, and the empty arrays of a new store
 ``provenance``        sources, parameters and versions of a product; its build key
 ``manifest``          every file of a store with size and checksum; `verify`
+``cells``             which cells a chunk holds, in words
+``decoded``           every chunk decoded, and compared with the sum of its cells
+``recipe``            what a store was made of and how, from the store itself
+``against_source``    a store compared with its source, bit for bit
 ``staging``           a store in the making: its folder, its lock, and what an earlier build left
 ``journal``           which parts of it are on disk for good
 ``publish``           staging folder -> final path, in one rename

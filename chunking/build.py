@@ -192,7 +192,7 @@ def build_store(
         if isinstance(product, LinkedProduct):
             product.link(inputs, folder, final)
         check_store(folder)
-        complete(folder, final, sealed, _facts(plan, origin))
+        complete(folder, final, sealed, _facts(plan, product, origin))
         if final.exists():
             replace(folder, final)
         else:
@@ -241,11 +241,14 @@ def check_store(folder: Path) -> None:
         validate(ds)
 
 
-def _facts(plan: StorePlan, origin: Origin) -> dict[str, object]:
+def _facts(plan: StorePlan, product: Product, origin: Origin) -> dict[str, object]:
     return {
         "pid": plan.pid,
         "product": plan.product,
         "build_key": plan.build_key,
+        "sorter": plan.sorter,
+        "revision": plan.revision,
+        "parameters": dict(product.parameters),
         "built": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": software(),
         "sources": [asdict(source) for source in origin.sources],

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import uuid
 import warnings
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from chunking.manifest import Files, store_files
-from chunking.plan import ArrayPlan, Region
+from chunking.plan import ArrayPlan, Region, chunks_of
 from loaders.checksum import crc32
 
 if TYPE_CHECKING:
@@ -107,10 +106,9 @@ def write_chunks(store: Path, plan: ArrayPlan, region: Region, block: NDArray[An
         What was written: sizes and checksums of the bytes in memory, and of the cells that they hold.
     """
     written = {}
-    for chunk in product(*(range(start, stop, step) for (start, stop), step in zip(region, plan.chunks, strict=True))):
+    for key, chunk in chunks_of(plan, region).items():
         offset = tuple(first - start for first, (start, _) in zip(chunk, region, strict=True))
         cells = block[tuple(slice(begin, begin + step) for begin, step in zip(offset, plan.chunks, strict=True))]
-        key = "/".join([plan.name, "c", *(str(i // step) for i, step in zip(chunk, plan.chunks, strict=True))])
         written[key] = _write(store, key, _padded(cells, plan))
     return written
 

@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from chunking.manifest import Problem
 from loaders.byte_source import ByteSource, LocalFile
 from loaders.cbin import Cbin
 from loaders.checked_source import CheckedSource, RangeHashes, hash_ranges
@@ -162,21 +163,37 @@ def _open_place(store: Path, link: Link) -> ByteSource:
     return RemoteFile(url, link.place["size"], address_of(url), link.place["version"])
 
 
-def check_linked(store: Path, *, quick: bool = False) -> list[str]:
-    """What is wrong with the recording that a store links to, in words; `quick` looks at its presence and size only."""
+def check_linked(store: Path, *, quick: bool = False) -> list[Problem]:
+    """What is wrong with the recording that a store links to; `quick` looks at its presence and size only.
+
+    The byte ranges are those of the recording.
+    """
     try:
         link = read_link(store)
-        source = open_linked(store, link).source
+        recording = open_linked(store, link)
     except CubesError as error:
-        return [str(error)]
-    problems = []
+        return [Problem(LINK, str(error))]
     if link.hashes is None:  # a remote recording is asked for one byte, and so for its version
         bounds: tuple[int, ...] = (0, 1)
     else:
         bounds = () if quick else link.hashes.bounds
-    for start, stop in pairwise(bounds):
+    problems = []
+    for i, (start, stop) in enumerate(pairwise(bounds)):
         try:
-            source.read(start, stop)
+            recording.source.read(start, stop)
         except CubesError as error:
-            problems.append(str(error))
+            samples = _samples(recording, i, link) if link.hashes is not None else ""
+            problems.append(Problem(LINK, str(error), (start, stop), samples))
     return problems
+
+
+def _samples(recording: Recording, i: int, link: Link) -> str:
+    """Which samples of the store the range `i` of a recording holds, in words."""
+    if isinstance(recording, Cbin):
+        first, stop = recording.index.bounds[i : i + 2]
+    else:
+        cell_bytes = 2 * recording.n_channels
+        first, stop = i * _RANGE_BYTES // cell_bytes, -(-(i + 1) * _RANGE_BYTES // cell_bytes)
+    offset, end = link.window
+    first, stop = max(first, offset) - offset, min(stop, end) - offset
+    return f"time {first}..{stop - 1}" if first < stop else "none that the store shows"

@@ -18,6 +18,7 @@ from loaders.checksum import crc32, crc32_of_file
 from loaders.errors import StoreError
 
 MANIFEST = "manifest.json"
+REMEDY = "run cubes repair, or remove it and build it again"
 
 Files = dict[str, dict[str, Any]]
 """Size (``bytes``) and checksum (``crc32``) of files, by their path within a store; of chunks of the large arrays also
@@ -26,10 +27,25 @@ the checksum of the cells (``decoded_crc32``)."""
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a store: the file and what about it."""
+    """One thing that is wrong with a store.
+
+    Attributes
+    ----------
+    key : str
+        The file, by its path within the store.
+    what : str
+        In words.
+    byte_range : (int, int) or None
+        First byte concerned, and the one after the last: of the file, all of it, as its checksum is that of the whole;
+        or of the recording that a store links to. None if the file has no known size.
+    cells : str
+        Which cells these are, in words; empty if they are not of a chunk.
+    """
 
     key: str
     what: str
+    byte_range: tuple[int, int] | None = None
+    cells: str = ""
 
 
 def store_files(store: Path) -> dict[str, Path]:
@@ -62,7 +78,7 @@ def read_manifest(store: Path) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        If `store` is no folder, has no manifest, or one that cannot be read.
+        If `store` is no folder, has no manifest, or one that cannot be read or is not as written.
     """
     if not store.is_dir():
         raise StoreError(f"store {store}: does not exist")
@@ -75,11 +91,11 @@ def read_manifest(store: Path) -> dict[str, Any]:
             "<root>/insertions/<pid>/<product>.zarr"
         ) from error
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"store {store}: its {MANIFEST} cannot be read ({error}); remove it and build it again"
-        ) from error
+        raise StoreError(f"store {store}: its {MANIFEST} cannot be read ({error}); {REMEDY}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise StoreError(f"store {store}: its {MANIFEST} lists no files; remove it and build it again")
+        raise StoreError(f"store {store}: its {MANIFEST} lists no files; {REMEDY}")
+    if manifest.get("crc32") != _checksum(manifest):
+        raise StoreError(f"store {store}: its {MANIFEST} is not as written; {REMEDY}")
     return manifest
 
 
@@ -121,15 +137,13 @@ def verify_store(store: Path, *, quick: bool = False) -> list[Problem]:
     Raises
     ------
     StoreError
-        If there is no readable manifest.
+        If there is no manifest, or it is damaged and so says nothing about the files.
     """
-    manifest = read_manifest(store)
-    if manifest.get("crc32") != _checksum(manifest):
-        return [Problem(MANIFEST, "is not as written")]  # and so says nothing about the others
-    listed = manifest["files"]
+    listed = read_manifest(store)["files"]
     found = store_files(store)
-    problems = [Problem(key, "missing") for key in sorted(set(listed) - set(found))]
-    problems += [Problem(key, "not in the manifest") for key in sorted(set(found) - set(listed))]
+    problems = [Problem(key, "missing", (0, listed[key]["bytes"])) for key in sorted(set(listed) - set(found))]
+    extra = sorted(set(found) - set(listed))
+    problems += [Problem(key, "not in the manifest", (0, found[key].stat().st_size)) for key in extra]
     problems += [Problem(key, "chunk missing, and not in the manifest") for key in _lost_chunks(store, listed)]
     common = {key: listed[key] for key in sorted(set(listed) & set(found))}
     return problems + compare_files(store, common, quick=quick)
@@ -140,11 +154,11 @@ def compare_files(store: Path, files: Files, *, quick: bool = False) -> list[Pro
     problems = []
     for key, expected in files.items():
         path = store / key
-        size = path.stat().st_size
+        size, whole = path.stat().st_size, (0, expected["bytes"])
         if size != expected["bytes"]:
-            problems.append(Problem(key, f"{size} bytes, expected {expected['bytes']}"))
+            problems.append(Problem(key, f"{size} bytes, expected {expected['bytes']}", whole))
         elif not quick and (value := crc32_of_file(path)) != expected["crc32"]:
-            problems.append(Problem(key, f"crc32 {value}, expected {expected['crc32']}"))
+            problems.append(Problem(key, f"crc32 {value}, expected {expected['crc32']}", whole))
     return problems
 
 

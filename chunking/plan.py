@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
+from itertools import product as combinations
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,22 @@ def region_of(array: ArrayPlan, region: Region, first: ArrayPlan) -> Region:
     ((3, 6),)
     """
     return tuple(region[first.dims.index(dim)] for dim in array.dims)
+
+
+def chunks_of(array: ArrayPlan, region: Region) -> dict[str, tuple[int, ...]]:
+    """The chunks of a region: the first cell of each, by its path within the store.
+
+    Examples
+    --------
+    >>> counts = ArrayPlan("counts", ("unit", "time"), (4, 9), "uint8", (2, 5))
+    >>> chunks_of(counts, ((0, 4), (5, 9)))
+    {'counts/c/0/1': (0, 5), 'counts/c/1/1': (2, 5)}
+    """
+    firsts = combinations(*(range(start, stop, step) for (start, stop), step in zip(region, array.chunks, strict=True)))
+    return {
+        "/".join([array.name, "c", *(str(i // step) for i, step in zip(first, array.chunks, strict=True))]): first
+        for first in firsts
+    }
 
 
 @dataclass(frozen=True, slots=True)

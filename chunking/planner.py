@@ -47,7 +47,7 @@ def make_plan(
     for pid in _unique(pids, "pids"):
         try:
             inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
-            planned = [_plan_store(root, inputs, product) for product in chosen.values()]
+            planned = [plan_store(root, inputs, product) for product in chosen.values()]
             refuse_too_little_memory(planned)
         except (CubesError, OSError) as error:
             if errors == "raise":
@@ -59,7 +59,8 @@ def make_plan(
     return Plan(root, tuple(stores), options, catalog, refused)
 
 
-def _plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
+def plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
+    """Plan the store of one product, whatever it takes."""
     origin = product.origin(inputs)
     arrays, regions = product.arrays(inputs)
     cost = product.cost(inputs, arrays, regions)
@@ -119,7 +120,7 @@ def plan_again(text: str, catalog: Catalog, root: Path | None = None) -> Plan:
     for (pid, sorter, revision), group in groupby(wanted, key=itemgetter(0, 2, 3)):
         inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
         for _, product, _, _, key in group:
-            stores.append(store := _plan_store(place, inputs, parse_product(product, options)))
+            stores.append(store := plan_store(place, inputs, parse_product(product, options)))
             if store.build_key != key:
                 raise InconsistentData(
                     f"pid {pid}, product {product}: its files, or the versions of ibl-cubes and iblatlas here, are not "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -58,7 +58,7 @@ def attributes(origin: Origin, product: str, title: str, parameters: Mapping[str
         **origin.facts,
         "notes": "\n".join(origin.notes),
         "parameters": to_json(parameters),
-        "sources": to_json(_sources(origin)),
+        "sources": to_json(describe_sources(origin.sources)),
         "build_key": build_key(origin, product, parameters),
         "ibl_cubes_version": version("ibl-cubes"),
     }
@@ -68,7 +68,7 @@ def build_key(origin: Origin, product: str, parameters: Mapping[str, Any]) -> st
     """Hash of all that determines the bytes of a product: sources, parameters, schema and version."""
     inputs = {
         "insertion": {name: value for name, value in asdict(origin.insertion).items() if name != "model"},
-        "sources": _sources(origin),
+        "sources": describe_sources(origin.sources),
         "product": product,
         "parameters": parameters,
         "schema": SCHEMA_VERSION,
@@ -92,8 +92,9 @@ def to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
 
 
-def _sources(origin: Origin) -> list[dict[str, Any]]:
-    return [_source(file) for file in sorted(origin.sources, key=lambda file: file.rel_path)]
+def describe_sources(files: Iterable[SourceFile]) -> list[dict[str, Any]]:
+    """Source files by path, revision, size and hash: what makes one of them another."""
+    return [_source(file) for file in sorted(files, key=lambda file: file.rel_path)]
 
 
 def _source(file: SourceFile) -> dict[str, Any]:

@@ -20,7 +20,8 @@ module                idea
 ``opening_many``      the stores of many insertions as one lazy tree
 ``lazy_store``        a store as a dataset from its metadata alone
 ``mapping``           a function over many insertions, its results labelled by pid
-``stores``            what lies in a root: listing, describing, verifying, removing old versions
+``stores``            what lies in a root: listing, describing, removing old versions
+``verifying``         stores compared with their manifests, and with their source
 ``root_status``       what is built, stale, damaged, in staging, or kept of older versions
 ``selecting``         units or channels by region and quality, saying what was left out
 ``binning``           counts at any width from the stored spikes
@@ -77,8 +78,9 @@ if TYPE_CHECKING:
     from cubes.root_status import status
     from cubes.selecting import select
     from cubes.sources import source, write_sample
-    from cubes.stores import gc, info, ls, verify
+    from cubes.stores import gc, info, ls
     from cubes.tables import catalog
+    from cubes.verifying import verify
     from cubes.voltage_figure import plot_voltage
     from loaders.errors import (
         BadArgument,
@@ -118,7 +120,7 @@ _HOME = {
     "status": "cubes.root_status",
     "to_rate": "cubes.aligning",
     "to_uv": "cubes.microvolts",
-    "verify": "cubes.stores",
+    "verify": "cubes.verifying",
     "write_sample": "cubes.sources",
     "psth": "cubes.conditions",
     "psychometric": "cubes.responses",

@@ -1,6 +1,7 @@
 """The command ``cubes``: the functions of the package on the command line.
 
-Exit codes: 0 done; 1 an error, told in one line, or a store that does not verify; 2 wrong usage; 130 Ctrl-C.
+Exit codes: 0 done; 1 an error, told in one line, or a store that does not verify; 2 wrong usage, or a store that could
+not be compared; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
 from cubes import cli_stores, cli_tables
 from cubes.cli_progress import Bar
-from cubes.cli_shared import Json, fail, to_json
+from cubes.cli_shared import Json, fail, open_source, to_json
 from cubes.cli_tables import Filters
 from loaders.errors import BadArgument, CubesError, NotFound
 
@@ -217,22 +218,11 @@ class Choice:
 
     def open_source(self, pids: tuple[str, ...]) -> Catalog:
         """The source; what is remote and large is never taken whole by accident."""
-        from cubes.sources import REMOTE, source
+        from cubes.sources import REMOTE
 
-        lists = ("bucket", "openalyx")  # which have no list of their own
-        release = self.filters.release if self.source in lists else None
-        given = {"cache": self.cache, "release": release, "tables": self.tables}
-        options = {name: value for name, value in given.items() if value is not None}
-        if self.source not in REMOTE:
-            if options:
-                raise BadArgument(
-                    f"{', '.join(options)}: only for the sources {', '.join(REMOTE)}; {self.source} is taken for "
-                    "a folder"
-                )
-            return source("auto", self.source)
-        if not pids and self.filters.release is None:
+        if self.source in REMOTE and not pids and self.filters.release is None:
             raise BadArgument(f"source {self.source}: expected pids or --release, got neither; all of it is too much")
-        return source(self.source, **options)
+        return open_source(self.source, self.cache, self.filters.release, self.tables)
 
 
 @app.command

@@ -6,10 +6,15 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cubes.cli_shared import Json, to_json
+from cubes.cli_shared import Json, Remote, fail, open_source, to_json
 from cubes.cli_tables import print_table
+from loaders.errors import CubesError
+
+if TYPE_CHECKING:
+    from chunking.manifest import Problem
+    from cubes.verifying import Report
 
 
 def ls(root: Path, *, json: Json = False) -> None:
@@ -49,8 +54,19 @@ def info(store: Path, *, json: Json = False) -> None:
     print(to_json(facts) if json else _describe(facts))
 
 
-def verify(path: Path, *, quick: Json = False, json: Json = False) -> int:
-    """Compare stores with their manifests; exit code 1 if one is damaged or incomplete.
+def verify(
+    path: Path,
+    *,
+    quick: Json = False,
+    full: Json = False,
+    source: str | None = None,
+    remote: Remote = Remote(),  # noqa: B008  frozen
+    json: Json = False,
+) -> int:
+    """Compare stores with their manifests: every file and every byte. A damaged store does not stop the others.
+
+    Exit code 0 if all are complete and unchanged, 1 if one is damaged or differs from its source, 2 if one could not
+    be compared (no such store, a source that cannot be read) or the usage is wrong.
 
     Parameters
     ----------
@@ -58,22 +74,54 @@ def verify(path: Path, *, quick: Json = False, json: Json = False) -> int:
         One store, or a root with many.
     quick
         Compare names and sizes only, not the bytes.
+    full
+        Also decode every chunk, compare its cells with their checksum, and the store with the schema.
+    source
+        Also make the products again, from a folder, bucket, openalyx or http, and compare every cell. Writes nothing.
     json
         Print JSON.
     """
-    from cubes.stores import verify as verify_stores
+    from cubes.verifying import verify as verify_stores
 
-    report = verify_stores(path, quick=quick)
-    damaged = {store: problems for store, problems in report.items() if problems}
-    if json:
-        print(to_json({store: [asdict(problem) for problem in problems] for store, problems in report.items()}))
-    else:
-        for store, problems in report.items():
-            print(f"{'DAMAGED' if problems else 'ok':8}{store}")
-            for problem in problems:
-                print(f"        {problem.key}: {problem.what}")
-        print(f"{len(report) - len(damaged)} of {len(report)} stores are complete and unchanged")
-    return 1 if damaged else 0
+    if quick and full:
+        return fail("quick, full: choose one of them", 2)
+    try:
+        catalog = None if source is None else open_source(source, **vars(remote))
+        report = verify_stores(path, level="quick" if quick else "full" if full else "bytes", source=catalog)
+    except (CubesError, OSError) as error:
+        return fail(str(error), 2)
+    print(to_json(_states(report)) if json else _verdict(report))
+    return 1 if any(report.values()) else 2 if report.unchecked else 0
+
+
+def _states(report: Report) -> dict[str, Any]:
+    """What a program reads of a report."""
+    return {
+        store: {
+            "state": "damaged" if problems else "unchecked" if store in report.unchecked else "ok",
+            "reason": report.unchecked.get(store, ""),
+            "problems": [asdict(problem) for problem in problems],
+        }
+        for store, problems in report.items()
+    }
+
+
+def _verdict(report: Report) -> str:
+    """What people read of a report."""
+    lines = []
+    for store, facts in _states(report).items():
+        lines.append(f"{facts['state'].upper() if facts['state'] != 'ok' else 'ok':10}{store}")
+        lines += [f"          {_describe_problem(problem)}" for problem in report[store]]
+        lines += [f"          not compared: {facts['reason']}"] * bool(facts["reason"])
+    good = sum(not problems and store not in report.unchecked for store, problems in report.items())
+    return "\n".join([*lines, f"{good} of {len(report)} stores are complete and unchanged"])
+
+
+def _describe_problem(problem: Problem) -> str:
+    where = [problem.cells] * bool(problem.cells)
+    if problem.byte_range is not None:
+        where.append("bytes {}..{}".format(*problem.byte_range))
+    return f"{problem.key}: {problem.what}" + (f" [{'; '.join(where)}]" if where else "")
 
 
 def status(root: Path, *, json: Json = False) -> None:

@@ -1,4 +1,4 @@
-"""What lies in a root: listing, describing and verifying stores."""
+"""What lies in a root: listing and describing stores, removing old versions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chunking.link import LINK, check_linked, is_linked, read_link
-from chunking.manifest import Problem, read_manifest, verify_store
+from chunking.link import is_linked, read_link
+from chunking.manifest import REMEDY, Files, entry, read_manifest
 from chunking.versions import collect
 from loaders.errors import NotFound, StoreError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _IDENTITY = ("pid", "product", "subject", "date", "probe", "sorter", "revision")
 _DIMS = ("unit", "channel", "spike", "time", "edge", "line", "knot")
-_COLUMNS = (*_IDENTITY, "shape", "bytes", "files", "built", "path")
+_COLUMNS = (*_IDENTITY, "state", "shape", "bytes", "files", "built", "path")
 
 
 def ls(root: str | Path) -> pd.DataFrame:
@@ -30,15 +30,14 @@ def ls(root: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a store: pid, product, subject, date, probe, sorter, revision, shape, bytes on disk, files, when it
-        was built, and its path relative to `root`.
+        One row a store: pid, product, subject, date, probe, sorter, revision, state (``built``, or ``damaged`` if its
+        metadata are: `cubes.verify` says how, and looks at all else), shape, bytes on disk, files, when it was built,
+        and its path relative to `root`.
 
     Raises
     ------
     NotFound
         If there is no such folder.
-    StoreError
-        If a store has no manifest.
 
     Examples
     --------
@@ -50,12 +49,23 @@ def ls(root: str | Path) -> pd.DataFrame:
 
     rows = []
     for store in find_stores(Path(root)):
-        facts = info(store)
-        row = {name: facts["attrs"].get(name, "") for name in _IDENTITY}
-        shape = " x ".join(str(size) for dim, size in facts["dims"].items() if dim != "knot")
         path = store.relative_to(root).as_posix() if store != Path(root) else "."
-        rows.append(row | {name: facts[name] for name in ("bytes", "files", "built")} | {"shape": shape, "path": path})
+        rows.append({"path": path, **_row(store)})
     return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _row(store: Path) -> dict[str, Any]:
+    """One store in the list; of a damaged one, what its path and the disk say."""
+    try:
+        facts = info(store)
+    except StoreError:
+        files = [path for path in store.rglob("*") if path.is_file()]
+        known = {"pid": store.parent.name, "product": store.stem, "state": "damaged"}
+        size = sum(path.stat().st_size for path in files)
+        return dict.fromkeys((*_IDENTITY, "shape", "built"), "") | known | {"bytes": size, "files": len(files)}
+    row = {name: facts["attrs"].get(name, "") for name in _IDENTITY}
+    shape = " x ".join(str(size) for dim, size in facts["dims"].items() if dim != "knot")
+    return row | {name: facts[name] for name in ("bytes", "files", "built")} | {"state": "built", "shape": shape}
 
 
 def info(store: str | Path) -> dict[str, Any]:
@@ -85,7 +95,7 @@ def info(store: str | Path) -> dict[str, Any]:
     """
     store = Path(store)
     manifest = read_manifest(store)
-    metadata = _consolidated(store)
+    metadata = _consolidated(store, manifest["files"])
     variables = {name: _variable(array) for name, array in sorted(metadata["arrays"].items())}
     dims = {dim: size for v in variables.values() for dim, size in zip(v["dims"], v["shape"], strict=True)}
     if is_linked(store):
@@ -101,43 +111,6 @@ def info(store: str | Path) -> dict[str, Any]:
         "variables": variables,
         "attrs": metadata["attrs"],
     }
-
-
-def verify(path: str | Path, *, quick: bool = False) -> dict[str, list[Problem]]:
-    """Compare stores with their manifests, and linked recordings with what they held.
-
-    Parameters
-    ----------
-    path : path
-        One store, or a root with many.
-    quick : bool
-        Compare names and sizes only; otherwise every byte is read and its checksum compared.
-
-    Returns
-    -------
-    dict of str to list of Problem
-        For every store its problems; an empty list means that it is complete and unchanged.
-
-    Raises
-    ------
-    NotFound
-        If there is no store.
-
-    Examples
-    --------
-    >>> import cubes
-    >>> any(cubes.verify("my-cubes").values())
-    False
-    """
-    report = {}
-    for store in find_stores(Path(path)):
-        try:
-            report[str(store)] = verify_store(store, quick=quick)
-            if is_linked(store):
-                report[str(store)] += [Problem(LINK, what) for what in check_linked(store, quick=quick)]
-        except StoreError as error:
-            report[str(store)] = [Problem("manifest.json", str(error))]
-    return report
 
 
 def gc(root: str | Path, *, older_than_s: float = 86_400) -> tuple[list[Path], list[Path]]:
@@ -182,13 +155,16 @@ def find_stores(path: Path) -> list[Path]:
     return stores
 
 
-def _consolidated(store: Path) -> dict[str, Any]:
+def _consolidated(store: Path, files: Files) -> dict[str, Any]:
+    """Attributes of a store, and the metadata of its arrays."""
     try:
-        root = json.loads((store / "zarr.json").read_text())
-        return {"attrs": root["attributes"], "arrays": root["consolidated_metadata"]["metadata"]}
-    except (OSError, ValueError, KeyError) as error:
-        what = f"its zarr.json cannot be read ({error!r})"
-        raise StoreError(f"store {store}: {what}; remove it and build it again") from error
+        found = entry(store / "zarr.json")
+    except OSError as error:
+        raise StoreError(f"store {store}: its zarr.json cannot be read ({error}); {REMEDY}") from error
+    if found != files.get("zarr.json"):
+        raise StoreError(f"store {store}: its zarr.json is not as written; {REMEDY}")
+    root = json.loads((store / "zarr.json").read_text())
+    return {"attrs": root["attributes"], "arrays": root["consolidated_metadata"]["metadata"]}
 
 
 def _variable(array: dict[str, Any]) -> dict[str, Any]:

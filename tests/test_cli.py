@@ -72,9 +72,36 @@ def test_plan_build_ls_info_verify(sample_root, tmp_path, capsys):
     assert "2 of 2 stores are complete" in capsys.readouterr().out
     (root / f"insertions/{PIDS[2]}/counts_20ms.zarr/counts/c/0/0").unlink()
     assert run(["verify", str(root), "--quick", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)[built[0]][0] == {"key": "counts/c/0/0", "what": "missing"}
-    assert run(["verify", str(root)]) == 1
-    assert "counts/c/0/0: missing" in capsys.readouterr().out
+    facts = json.loads(capsys.readouterr().out)
+    assert {store: fact["state"] for store, fact in facts.items()} == {built[0]: "damaged", built[1]: "ok"}
+    (problem,) = facts[built[0]]["problems"]
+    assert (problem["key"], problem["what"], problem["byte_range"][0]) == ("counts/c/0/0", "missing", 0)
+    assert problem["cells"].startswith("unit 0..99, time 0..")
+    assert run(["verify", str(root), "--full"]) == 1
+    assert "counts/c/0/0: missing [unit 0..99, time 0.." in capsys.readouterr().out
+    assert run(["verify", str(root), "--source", str(sample_root)]) == 1
+    assert "1 of 2 stores are complete and unchanged" in capsys.readouterr().out
+    (root / f"insertions/{PIDS[2]}/counts_20ms.zarr/manifest.json").write_text("{}")
+    assert run(["ls", str(root)]) == 0
+    assert "damaged" in capsys.readouterr().out
+    assert run(["ls", str(root), "--json"]) == 0
+    rows = {row["product"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {name: row["state"] for name, row in rows.items()} == {"counts_20ms": "damaged", "channels": "built"}
+
+
+def test_verify_tells_what_it_could_not_compare(tiny, tmp_path, capsys):
+    root, other = tmp_path / "root", tmp_path / "other"
+    assert run(["build", "--source", str(tiny.folder), "--to", str(root), "--products", "counts_100ms"]) == 0
+    store = capsys.readouterr().out.strip()
+    for arguments in (["--quick", "--full"], ["--source", str(other)], ["--source", str(tiny.folder), "--cache", "x"]):
+        assert run(["verify", str(root), *arguments]) == 2
+        assert capsys.readouterr().err.startswith("cubes: error: ")
+    type(tiny)(other)
+    assert run(["verify", str(root), "--source", str(other), "--json"]) == 2
+    facts = json.loads(capsys.readouterr().out)[store]
+    assert (facts["state"], facts["problems"], tiny.pid in facts["reason"]) == ("unchecked", [], True)
+    assert run(["verify", str(root), "--source", str(other)]) == 2
+    assert "not compared: " in capsys.readouterr().out
 
 
 def zero_bytes(tiny):
@@ -128,13 +155,13 @@ def test_bad_input_is_one_line_exit_code_1_and_nothing_left(tiny, tmp_path, caps
 
 
 def test_bad_folders_are_one_line(tmp_path, capsys):
-    for arguments in (
-        ["plan", "--source", str(tmp_path), "--to", "x"],
-        ["ls", str(tmp_path)],
-        ["verify", str(tmp_path / "a")],
-        ["info", str(tmp_path)],
+    for code, arguments in (
+        (1, ["plan", "--source", str(tmp_path), "--to", "x"]),
+        (1, ["ls", str(tmp_path)]),
+        (2, ["verify", str(tmp_path / "a")]),  # where 1 says that a store is damaged
+        (1, ["info", str(tmp_path)]),
     ):
-        assert run(arguments) == 1
+        assert run(arguments) == code
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("cubes: error: ")

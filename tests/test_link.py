@@ -108,7 +108,7 @@ def test_other_bytes_of_the_same_size_are_refused_when_they_are_read(home, pid, 
         CorruptData, match=rf"bytes {index.offsets[1]}:{index.offsets[2]} are not those that were hashed"
     ):
         ap.isel(time=slice(first, first + 1)).load()
-    assert cubes.verify(store(home, pid), quick=True)[str(store(home, pid))] == []
+    assert cubes.verify(store(home, pid), level="quick")[str(store(home, pid))] == []
     (problem,) = cubes.verify(store(home, pid))[str(store(home, pid))]
     assert (problem.key, f"bytes {index.offsets[1]}:" in problem.what) == (LINK, True)
 
