@@ -39,5 +39,7 @@ module                idea
 ``on_processes``      tasks on processes of this machine
 ``on_dask``           tasks on a dask cluster, whose workers may die
 ``build``             runs a plan
+``salvage``           what a damaged store still has
+``repair``            a damaged store mended
 ====================  =======================================================================
 """

@@ -14,13 +14,14 @@ from typing import Any, cast
 from chunking import encode
 from chunking.executors import Executor, open_executor
 from chunking.linked_product import LinkedProduct
-from chunking.manifest import Files, read_manifest, verify_store
+from chunking.manifest import REMEDY, Files, read_manifest, verify_store
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan, region_of
 from chunking.planner import refuse_unknown_errors
 from chunking.products import Product, parse_product
 from chunking.provenance import Origin, attributes, build_key, software
 from chunking.publish import complete, publish, refuse_existing
 from chunking.room import refuse_too_little_memory
+from chunking.salvage import Salvage
 from chunking.schema import validate
 from chunking.staging import staging
 from chunking.versions import finish_replacement, replace
@@ -145,10 +146,7 @@ def _refuse_other(path: Path, plan: StorePlan) -> None:
 def _refuse_damaged(path: Path, plan: StorePlan) -> None:
     """Raise StoreError if the planned store exists, but lacks files or has cut ones: it would pass for built."""
     if _is_built(path, plan) and (problems := verify_store(path, quick=True)):
-        raise StoreError(
-            f"store {path}: exists, but is damaged ({problems[0].key}: {problems[0].what}); remove it and "
-            "build it again"
-        )
+        raise StoreError(f"store {path}: exists, but is damaged ({problems[0].key}: {problems[0].what}); {REMEDY}")
 
 
 def build_store(
@@ -160,8 +158,12 @@ def build_store(
     report: OnProgress,
     *,
     replacing: bool,
+    salvage: Salvage | None = None,
 ) -> Path:
-    """Build and publish one store; if another version of it exists, replace or refuse that."""
+    """Build and publish one store; if another version of it exists, replace or refuse that.
+
+    With a `salvage`, the store is there and damaged: its intact parts are taken over, and it is replaced.
+    """
     origin = product.origin(inputs)
     if build_key(origin, product.name, product.parameters) != plan.build_key:
         raise InconsistentData(
@@ -171,18 +173,23 @@ def build_store(
     at = partial(Progress, plan.pid, plan.product, total=len(plan.regions) + 3, nbytes=plan.nbytes)
     with staging(root, plan.path, plan.build_key) as stage:
         final = root / plan.path
-        if _is_built(final, plan) or (replacing and finish_replacement(final, plan.build_key)):
-            return final  # by another build since this one began, or before a crash
-        if not replacing:
-            _refuse_other(final, plan)
+        if salvage is None:
+            if _is_built(final, plan) or (replacing and finish_replacement(final, plan.build_key)):
+                return final  # by another build since this one began, or before a crash
+            if not replacing:
+                _refuse_other(final, plan)
         folder = stage.store
         finished = stage.resume()
+        if salvage is not None:
+            finished |= salvage.adopt(stage, plan, finished)
         report(at(len(finished)))
         encode.create_arrays(folder, plan.arrays)
         task = StoreTask(folder.absolute(), product, inputs, plan.arrays, attrs)
         regions = [region for region in plan.regions if str(region) not in finished]
         sealed: Files = {key: facts for files in finished.values() for key, facts in files.items()}
-        with closing(execute(task, (SOURCE, LABELS, *regions))) as results:  # or tasks outlive an error here
+        # What is mended is compared with what it was: for a few chunks, not all of a recording is read.
+        source = () if salvage is not None and salvage.is_known and plan.regions else (SOURCE,)
+        with closing(execute(task, (*source, LABELS, *regions))) as results:  # or tasks outlive an error here
             for done, (part, written) in enumerate(results, start=1 + len(finished)):
                 stage.keep(part, written)  # here, where waiting for the disk holds up none of the workers
                 sealed |= written
@@ -193,7 +200,10 @@ def build_store(
             product.link(inputs, folder, final)
         check_store(folder)
         complete(folder, final, sealed, _facts(plan, product, origin))
-        if final.exists():
+        if salvage is not None:
+            salvage.refuse_other(read_manifest(folder)["files"])
+            replace(folder, final, "damaged")
+        elif final.exists():
             replace(folder, final)
         else:
             publish(folder, final)

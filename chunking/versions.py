@@ -1,7 +1,8 @@
 """Replacing a store while others read it: the old version stays until nobody can be using it.
 
 The present version of a product is the folder ``<product>.zarr``. When it is replaced, old and new change places in
-one step, and the old one stays in ``.versions/<product>.<build key>.zarr`` beside it until `collect` removes it.
+one step, and the old one stays in ``.versions/<product>.<build key>.zarr`` beside it until `collect` removes it. One
+that was repaired stays as ``.versions/<product>.damaged.zarr``.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ VERSIONS, READERS = ".versions", ".readers"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
-def archive_of(final: Path, build_key: str) -> Path:
+def archive_of(final: Path, version: str) -> Path:
     """Where a version of a store lies, or would lie, after it was replaced."""
-    return final.parent / VERSIONS / f"{final.stem}.{build_key}{final.suffix}"
+    return final.parent / VERSIONS / f"{final.stem}.{version}{final.suffix}"
 
 
-def replace(new: Path, final: Path) -> Path:
+def replace(new: Path, final: Path, version: str | None = None) -> Path:
     """Put a finished store in the place of another; from one moment to the next, readers find the new one.
 
     Parameters
@@ -43,15 +44,18 @@ def replace(new: Path, final: Path) -> Path:
         Complete, with its manifest, on the same file system.
     final : Path
         A store that exists.
+    version : str, optional
+        What the old version is called from now on; by default its build key, by which its readers find it. A damaged
+        one gives way to the same build key, so that its readers go on with the whole one.
 
     Returns
     -------
     Path
         Where the old version is now.
     """
-    archive = archive_of(final, str(read_manifest(final)["build_key"]))
+    archive = archive_of(final, str(read_manifest(final)["build_key"]) if version is None else version)
     archive.parent.mkdir(exist_ok=True)
-    if archive.exists():  # replaced before, and restored since: the same bytes
+    if archive.exists():  # replaced before, and restored or damaged again since
         archive.rename(archive.with_name(f"{uuid.uuid4().hex}.removed"))
     new.rename(archive)  # for an instant the new one, so that the exchange leaves the old one where it belongs
     fsync(archive.parent)

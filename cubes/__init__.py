@@ -22,6 +22,7 @@ module                idea
 ``mapping``           a function over many insertions, its results labelled by pid
 ``stores``            what lies in a root: listing, describing, removing old versions
 ``verifying``         stores compared with their manifests, and with their source
+``repairing``         damaged stores mended from their source
 ``root_status``       what is built, stale, damaged, in staging, or kept of older versions
 ``selecting``         units or channels by region and quality, saying what was left out
 ``binning``           counts at any width from the stored spikes
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from cubes.opening_many import open_many
     from cubes.presence_table import presence
     from cubes.psth_figure import plot_psth
+    from cubes.repairing import repair
     from cubes.responses import psychometric, reaction_times, responsive
     from cubes.root_status import status
     from cubes.selecting import select
@@ -115,6 +117,7 @@ _HOME = {
     "presence": "cubes.presence_table",
     "release": "loaders.releases",
     "releases": "loaders.releases",
+    "repair": "cubes.repairing",
     "select": "cubes.selecting",
     "source": "cubes.sources",
     "status": "cubes.root_status",
@@ -168,6 +171,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "ls",
     "info",
     "verify",
+    "repair",
     "status",
     "gc",
     "write_sample",

@@ -32,7 +32,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for _command in (
-    *(cli_stores.ls, cli_stores.info, cli_stores.verify, cli_stores.status, cli_stores.gc),
+    *(cli_stores.ls, cli_stores.info, cli_stores.verify, cli_stores.repair),
+    *(cli_stores.status, cli_stores.gc),
     *(cli_tables.releases, cli_tables.catalog, cli_tables.find, cli_tables.presence),
 ):
     app.command(_command)

@@ -1,4 +1,4 @@
-"""The commands about stores that exist: listing, describing, verifying, removing old versions."""
+"""The commands about stores that exist: listing, describing, verifying, mending, removing old versions."""
 
 from __future__ import annotations
 
@@ -122,6 +122,54 @@ def _describe_problem(problem: Problem) -> str:
     if problem.byte_range is not None:
         where.append("bytes {}..{}".format(*problem.byte_range))
     return f"{problem.key}: {problem.what}" + (f" [{'; '.join(where)}]" if where else "")
+
+
+def repair(
+    path: Path,
+    *,
+    source: str,
+    remote: Remote = Remote(),  # noqa: B008  frozen
+    executor: str = "threads",
+    workers: int = 2,
+    json: Json = False,
+) -> int:
+    """Mend damaged stores: keep the parts that verify, make the others again from the source.
+
+    A mended store takes the place of the damaged one in one step; that one stays until cubes gc. What is intact is
+    left alone. Interrupted or killed, the same command goes on. Exit code 1 if a store could not be mended.
+
+    Parameters
+    ----------
+    path
+        One store, or a root with many.
+    source
+        What the stores were made of: a folder, bucket, openalyx or http.
+    executor
+        threads, serial, processes, dask (a cluster on this machine), or the address of a dask scheduler.
+    workers
+        Threads or processes.
+    json
+        Print JSON.
+    """
+    from cubes.repairing import repair as repair_stores
+
+    catalog = open_source(source, **vars(remote))
+    repairs = repair_stores(path, catalog, executor=executor, workers=workers, errors="report")
+    if json:
+        mended = [asdict(store) | {"path": str(store.path)} for store in repairs]
+        print(to_json({"repaired": mended, "intact": [str(p) for p in repairs.intact], "failed": repairs.failed}))
+    else:
+        for store in repairs:
+            why = (
+                ": its manifest was lost or of another version, so nothing could be trusted"
+                if store.from_nothing
+                else ""
+            )
+            print(f"{store.path}: made again: {store.redone} of {store.kept + store.redone} parts, and the labels{why}")
+        print(f"stores repaired: {len(repairs)}, intact: {len(repairs.intact)}", file=sys.stderr)
+    for reason in repairs.failed.values():
+        fail(reason)
+    return 1 if repairs.failed else 0
 
 
 def status(root: Path, *, json: Json = False) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def cubes_command(*arguments):
 @pytest.mark.parametrize(
     "command",
     [
-        *["", "demo", "sample", "plan", "build", "ls", "info", "verify", "status", "gc"],
+        *["", "demo", "sample", "plan", "build", "ls", "info", "verify", "repair", "status", "gc"],
         *["releases", "catalog", "find", "presence"],
     ],
 )
@@ -81,15 +82,25 @@ def test_plan_build_ls_info_verify(sample_root, tmp_path, capsys):
     assert "counts/c/0/0: missing [unit 0..99, time 0.." in capsys.readouterr().out
     assert run(["verify", str(root), "--source", str(sample_root)]) == 1
     assert "1 of 2 stores are complete and unchanged" in capsys.readouterr().out
+    assert run(["build", *options, "--skip-existing"]) == 1
+    assert "counts/c/0/0: missing); run cubes repair, or remove it and build it again" in capsys.readouterr().err
+    assert run(["repair", str(root), "--source", str(sample_root)]) == 0
+    out, err = capsys.readouterr()
+    assert "made again: 1 of 2 parts, and the labels" in out
+    assert "stores repaired: 1, intact: 1" in err
+    assert run(["verify", str(root), "--source", str(sample_root)]) == 0
     (root / f"insertions/{PIDS[2]}/counts_20ms.zarr/manifest.json").write_text("{}")
     assert run(["ls", str(root)]) == 0
     assert "damaged" in capsys.readouterr().out
     assert run(["ls", str(root), "--json"]) == 0
     rows = {row["product"]: row for row in json.loads(capsys.readouterr().out)}
     assert {name: row["state"] for name, row in rows.items()} == {"counts_20ms": "damaged", "channels": "built"}
+    assert run(["repair", str(root), "--source", str(sample_root), "--json"]) == 0
+    (mended,) = json.loads(capsys.readouterr().out)["repaired"]
+    assert mended == {"path": built[0], "kept": 0, "redone": 2, "from_nothing": True}
 
 
-def test_verify_tells_what_it_could_not_compare(tiny, tmp_path, capsys):
+def test_verify_and_repair_tell_what_they_cannot_do(tiny, tmp_path, capsys):
     root, other = tmp_path / "root", tmp_path / "other"
     assert run(["build", "--source", str(tiny.folder), "--to", str(root), "--products", "counts_100ms"]) == 0
     store = capsys.readouterr().out.strip()
@@ -102,6 +113,12 @@ def test_verify_tells_what_it_could_not_compare(tiny, tmp_path, capsys):
     assert (facts["state"], facts["problems"], tiny.pid in facts["reason"]) == ("unchecked", [], True)
     assert run(["verify", str(root), "--source", str(other)]) == 2
     assert "not compared: " in capsys.readouterr().out
+    assert run(["repair", str(root)]) == 2
+    capsys.readouterr()
+    shutil.rmtree(f"{store}/counts")
+    assert run(["repair", str(root), "--source", str(other)]) == 1
+    assert tiny.pid in capsys.readouterr().err
+    assert run(["repair", str(root), "--source", str(tiny.folder)]) == 0
 
 
 def zero_bytes(tiny):
@@ -159,6 +176,7 @@ def test_bad_folders_are_one_line(tmp_path, capsys):
         (1, ["plan", "--source", str(tmp_path), "--to", "x"]),
         (1, ["ls", str(tmp_path)]),
         (2, ["verify", str(tmp_path / "a")]),  # where 1 says that a store is damaged
+        (1, ["repair", str(tmp_path / "a"), "--source", str(tmp_path)]),
         (1, ["info", str(tmp_path)]),
     ):
         assert run(arguments) == code

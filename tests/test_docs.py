@@ -26,6 +26,7 @@ COMMANDS = {
     "ls",
     "info",
     "verify",
+    "repair",
     "releases",
     "catalog",
     "find",
