@@ -253,7 +253,7 @@ def test_a_chunk_that_was_not_written_stops_the_publication(sample_source, tmp_p
 
     plan = cubes.plan(sample_source, PIDS[2:], ["counts_20ms"], root=tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("chunking.build._check", lose_one_chunk)
+        patched.setattr("chunking.build.check_store", lose_one_chunk)
         with pytest.raises(StoreError, match=r"counts/c/0/0: missing.*nothing was published"):
             cubes.build(plan)
     assert not (tmp_path / "insertions").exists()
