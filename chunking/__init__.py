@@ -33,6 +33,7 @@ module                idea
 ``against_source``    a store compared with its source, bit for bit
 ``staging``           a store in the making: its folder, its lock, and what an earlier build left
 ``journal``           which parts of it are on disk for good
+``group_commit``      parts that are finished while the disk is busy, committed together
 ``publish``           staging folder -> final path, in one rename
 ``versions``          replacing a store that others read; removing what nobody can be reading
 ``executors``         where tasks run: this thread, threads, processes, a dask cluster

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from chunking import encode
 from chunking.executors import Executor, open_executor
+from chunking.group_commit import group_commit
 from chunking.linked_product import LinkedProduct
 from chunking.manifest import REMEDY, Files, read_manifest, verify_store
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan, region_of
@@ -189,9 +190,13 @@ def build_store(
         sealed: Files = {key: facts for files in finished.values() for key, facts in files.items()}
         # What is mended is compared with what it was: for a few chunks, not all of a recording is read.
         source = () if salvage is not None and salvage.is_known and plan.regions else (SOURCE,)
-        with closing(execute(task, (*source, LABELS, *regions))) as results:  # or tasks outlive an error here
+        with (
+            group_commit(stage.keep) as keep,  # where waiting for the disk holds up none of the workers
+            closing(execute(task, (*source, LABELS, *regions))) as results,  # or tasks outlive an error here
+        ):
             for done, (part, written) in enumerate(results, start=1 + len(finished)):
-                stage.keep(part, written)  # here, where waiting for the disk holds up none of the workers
+                if written:
+                    keep(part, written)
                 sealed |= written
                 report(at(done))
         stage.sweep()

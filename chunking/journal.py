@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from chunking.manifest import Files
@@ -54,13 +55,18 @@ class Journal:
             good += len(line)
         return parts, good
 
-    def add(self, part: str, files: Files) -> None:
-        """Append a part; when this returns, it is on disk."""
-        record = json.dumps({"part": part, "files": files}, sort_keys=True).encode()
+    def add(self, parts: Mapping[str, Files]) -> None:
+        """Append parts; when this returns, they are on disk."""
+        lines = b"".join(_line(part, files) for part, files in parts.items())
         with self.path.open("ab") as file:
-            file.write(_checksum(record) + record + b"\n")
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _line(part: str, files: Files) -> bytes:
+    record = json.dumps({"part": part, "files": files}, sort_keys=True).encode()
+    return _checksum(record) + record + b"\n"
 
 
 def _checksum(record: bytes) -> bytes:

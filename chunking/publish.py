@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chunking.manifest import MANIFEST, Files, Problem, compare_files, entry, make_manifest, store_files, verify_store
-from loaders.durable import fsync
+from loaders.durable import fsync, fsync_all
 from loaders.errors import StoreError
 
 
@@ -44,8 +44,7 @@ def seal(store: Path, files: Files, final: Path) -> None:
     StoreError
         If a file differs.
     """
-    for key in files:
-        fsync(store / key)
+    fsync_all(store / key for key in files)
     _refuse(final, compare_files(store, files))
 
 
@@ -73,20 +72,20 @@ def complete(store: Path, final: Path, sealed: Files, facts: Mapping[str, Any]) 
     manifest.write_text(text)
     fsync(manifest)
     _refuse(final, verify_store(store, quick=True))
-    for folder in [store, *(path for path in store.rglob("*") if path.is_dir())]:
-        fsync(folder)
+    fsync_all([store, *(path for path in store.rglob("*") if path.is_dir())])
 
 
 def publish(store: Path, final: Path) -> None:
     """Rename a complete store to its final path; raises StoreError if that exists or cannot be made durable."""
+    new = [folder for folder in final.parents if not folder.exists()]
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         store.rename(final)
     except OSError as error:
         raise StoreError(f"store {final}: cannot be published ({error})") from error
     with after_the_rename(final):
-        for folder in final.parents[:3]:  # up to the root: the folders of the insertion may be as new as the store
-            fsync(folder)
+        # Up to the root: the folders of the insertion may be as new as the store.
+        fsync_all({*final.parents[:3], *(folder.parent for folder in new)})
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,17 +64,16 @@ class Staging:
             else:
                 path.unlink(missing_ok=True)
 
-    def keep(self, part: str, files: Files) -> None:
-        """Write the files of a part to disk, compare what is read back, and then, only then, put them into the journal.
+    def keep(self, parts: Mapping[str, Files]) -> None:
+        """Write the files of parts to disk, compare what is read back, and then, only then, put them into the journal.
 
         Raises
         ------
         StoreError
             If a file is not as written.
         """
-        seal(self.store, files, self.final)
-        if files:
-            self.journal.add(part, files)
+        seal(self.store, {key: facts for files in parts.values() for key, facts in files.items()}, self.final)
+        self.journal.add(parts)
 
     def _unchanged(self, files: Files) -> bool:
         return all((self.store / key).is_file() for key in files) and not compare_files(self.store, files)

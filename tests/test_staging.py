@@ -118,19 +118,19 @@ def test_work_of_another_plan_is_not_taken(source, pid, tmp_path, monkeypatch):
 def test_a_journal_ends_before_what_a_crash_cut(tmp_path, tail):
     journal = Journal(tmp_path / "journal")
     assert journal.read() == {}
-    journal.add("a", {"k": {"bytes": 1, "crc32": "0"}})
-    journal.add("b", {})
+    journal.add({"a": {"k": {"bytes": 1, "crc32": "0"}}})
+    journal.add({"b": {}})
     with journal.path.open("ab") as file:
         file.write(tail)
     assert journal.read() == {"a": {"k": {"bytes": 1, "crc32": "0"}}, "b": {}}
-    journal.add("c", {})
+    journal.add({"c": {}})
     assert list(journal.read()) == ["a", "b", "c"]
 
 
 def test_every_prefix_of_a_journal_is_a_journal(tmp_path):
     journal = Journal(tmp_path / "journal")
-    for part in "abc":
-        journal.add(part, {})
+    journal.add({"a": {}})
+    journal.add({"b": {}, "c": {}})
     data = journal.path.read_bytes()
     ends = [i + 1 for i, byte in enumerate(data) if byte == ord("\n")]
     for n in range(len(data) + 1):
@@ -151,23 +151,30 @@ def test_one_builder_at_a_time(source, pid, tmp_path):
 
 
 class Recorder:
-    """What reaches the disk, in order: syncs, and renames to a final path."""
+    """What reaches the disk, in order: syncs when they are done, and renames to a final path.
 
-    def __init__(self, monkeypatch):
+    `forget` names what is not synced, however it is asked for.
+    """
+
+    def __init__(self, monkeypatch, forget=lambda name: False):
         self.events = []
         fsync, rename, original = os.fsync, Path.rename, Journal.add
 
         def record_fsync(descriptor):
-            self.events.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
-            return fsync(descriptor)
+            name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+            if forget(name):
+                return
+            fsync(descriptor)
+            self.events.append(("sync", name))
 
         def record_rename(path, target):
             self.events.append(("rename", str(target)))
             return rename(path, target)
 
-        def record_journal(journal, part, files):
-            self.events.append(("journal begins", tuple(files)))
-            return original(journal, part, files)
+        def record_journal(journal, parts):
+            self.events.append(("journal begins", tuple(key for files in parts.values() for key in files)))
+            original(journal, parts)
+            self.events.append(("journal ends", self.events[-1]))
 
         monkeypatch.setattr(os, "fsync", record_fsync)
         monkeypatch.setattr(Path, "rename", record_rename)
@@ -176,38 +183,76 @@ class Recorder:
     def problems(self, store):
         """Where the order differs from data, journal, manifest, rename."""
         never = len(self.events)
-        synced, found = {}, []
+        synced, journalled, found = {}, set(), []
         for i, (what, name) in enumerate(self.events):
             if what == "sync":
                 synced.setdefault(name.split("/store/")[-1], i)
             elif what == "journal begins":
                 found += [f"{key} was in the journal before it was on disk" for key in name if key not in synced]
+                journalled |= set(name)
+            elif what == "journal ends" and not (name[0] == "sync" and name[1].endswith("journal.jsonl")):
+                found.append("the journal was not on disk when its parts were taken for committed")
         (renamed,) = [i for i, event in enumerate(self.events) if event[0] == "rename"]
         manifest = synced.get("manifest.json", never)
         if not manifest < renamed:
             found.append("the manifest was not on disk before the rename")
+        if any(what.startswith("journal") for what, _ in self.events[min(manifest, renamed) :]):
+            found.append("the journal went on after the manifest")
         for key in store_files(store):
             if not synced.get(key, never) < manifest:
                 found.append(f"{key} was not on disk before the manifest")
+            if is_chunk(key, store) and key not in journalled:
+                found.append(f"{key} is not in the journal")
             if "/" in key and not manifest < synced.get(str(Path(key).parent), never) < renamed:
                 found.append(f"the folder of {key} was not on disk before the rename")
-        if ("sync", str(store.parent)) not in self.events[renamed:]:
-            found.append("the rename was not on disk at the end")
+        for folder in (store.parent, store.parent.parent, store.parent.parent.parent):  # all three are new
+            if ("sync", str(folder)) not in self.events[renamed:]:
+                found.append(f"what is new in {folder} was not on disk at the end")
         return found
 
 
-@pytest.mark.parametrize("product", PRODUCTS)
+def is_chunk(key, store):
+    """Whether a file is one of the arrays that tasks write: those, and no others, have sums of their cells."""
+    return "decoded_crc32" in read_manifest(store)["files"][key]
+
+
+ALL_PRODUCTS = [*PRODUCTS, "channels", "sync", "lfp_250hz", "lfp_250hz_car", "lfp_250hz_destriped"]
+
+
+@pytest.mark.parametrize("product", ALL_PRODUCTS)
 def test_data_then_journal_then_manifest_then_rename(source, pid, tmp_path, monkeypatch, product):
+    plan = cubes.plan(source, [pid], [product], root=tmp_path / "root")
     recorder = Recorder(monkeypatch)
-    (store,) = cubes.build(cubes.plan(source, [pid], [product], root=tmp_path))
+    (store,) = cubes.build(plan)
     assert recorder.problems(store) == []
+    assert sum(is_chunk(key, store) for key in store_files(store)) == plan.stores[0].n_chunks
 
 
-def test_without_syncs_the_recorder_complains(source, pid, tmp_path, monkeypatch):
+FORGOTTEN = {
+    "lf/c/0/0 was in the journal before it was on disk": lambda name: name.endswith("/store/lf/c/0/0"),
+    "x_um/c/0 was not on disk before the manifest": lambda name: name.endswith("/store/x_um/c/0"),
+    "the journal was not on disk": lambda name: name.endswith("/journal.jsonl"),
+    "the manifest was not on disk": lambda name: name.endswith("/manifest.json"),
+    "the folder of lf/c/0/0": lambda name: name.endswith("/store/lf/c/0"),
+    "what is new in ": lambda name: name.endswith("/root"),
+}
+
+
+@pytest.mark.parametrize("said", FORGOTTEN)
+def test_without_one_sync_the_recorder_complains(source, pid, tmp_path, monkeypatch, said):
+    recorder = Recorder(monkeypatch, FORGOTTEN[said])
+    (store,) = cubes.build(cubes.plan(source, [pid], ["lf"], root=tmp_path / "root"))
+    assert any(problem.startswith(said) for problem in recorder.problems(store))
+
+
+@pytest.mark.parametrize("product", ALL_PRODUCTS)
+def test_without_syncs_the_recorder_complains(source, pid, tmp_path, monkeypatch, product):
     recorder = Recorder(monkeypatch)
-    monkeypatch.setattr("chunking.publish.fsync", lambda path: None)
-    (store,) = cubes.build(cubes.plan(source, [pid], ["lf"], root=tmp_path))
-    assert len(recorder.problems(store)) > 10
+    monkeypatch.setattr("chunking.publish.fsync_all", lambda paths: None)
+    (store,) = cubes.build(cubes.plan(source, [pid], [product], root=tmp_path / "root"))
+    problems = recorder.problems(store)
+    for key in store_files(store):
+        assert any(problem.startswith(f"{key} was") for problem in problems)
 
 
 BUILDER = """

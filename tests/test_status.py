@@ -80,7 +80,7 @@ def test_staging_counts_parts_and_names_the_builder(root, tiny):
     path = f"insertions/{tiny.pid}/counts_1ms.zarr"
     with suppress(ZeroDivisionError), staging(root, path, "key") as stage:
         (stage.store / "a").write_bytes(b"abc")
-        stage.keep("part", {"a": {"bytes": 3, "crc32": "352441c2"}})
+        stage.keep({"part": {"a": {"bytes": 3, "crc32": "352441c2"}}})
         table = cubes.status(root).set_index("product")
         assert table.loc["counts_1ms", ["state", "parts_staged", "why"]].tolist() == ["staging", 1, "being built"]
         assert table.loc["counts_1ms", "builder"].startswith(f"process {os.getpid()} on {socket.gethostname()}")
