@@ -1,6 +1,6 @@
 """What safety costs: builds with the protocol of publication, and the same writes without it or without a part of it.
 
-    python benchmarks/bench_protocol.py [--units 1000] [--minutes 60] [--seconds 16] [--rounds 5]
+    python benchmarks/bench_protocol.py [--products counts_1ms ap ...] [--units 1000] [--minutes 60] [--rounds 5]
 
 The protocol: the bytes are summed, every file is synced and read back, each part goes into the journal, the manifest is
 written, names and sizes are compared, and the store is renamed. Every run is a process of its own; they take turns.
@@ -105,6 +105,7 @@ def run_one(folder: Path, product: str, variant: str) -> Run:
 def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--products", nargs="+", default=["counts_1ms", "counts_20ms", "spikes", "ap"])
     parser.add_argument("--units", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seconds", type=float, default=16)
@@ -118,7 +119,8 @@ def main() -> None:
         sorting, raw = Path(name) / "sorting/session", Path(name) / "raw"
         write_session(sorting, options.units, options.minutes, 8.3334)
         Session.write(raw, options.seconds)
-        for product, folder in {"counts_1ms": sorting, "ap": raw / "session"}.items():
+        for product in options.products:
+            folder = sorting if product == "spikes" or product.startswith("counts") else raw / "session"
             commands = {v: [sys.executable, __file__, "--one", folder, product, v] for v in VARIANTS}
             report(product, take_turns(commands, options.rounds))
 

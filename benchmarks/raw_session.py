@@ -67,25 +67,29 @@ class Session:
 
     @classmethod
     def repeat(cls, second: Session, root: Path, seconds: int) -> Session:
-        """The AP of one second again and again, without compressing it again; there are no samples to compare with."""
+        """One second again and again, without compressing it again; there are no samples to compare with."""
         session = cls(root)
-        shutil.copytree(second.folder, session.folder, ignore=shutil.ignore_patterns("*.lf.*"))
-        cbin, known = session.cbin("ap"), header(second.cbin("ap"))
-        (n,), stored = {b - a for a, b in spans(second.cbin("ap"))}, cbin.read_bytes()
-        sha1 = hashlib.sha1(usedforsecurity=False)
-        with cbin.open("wb") as file:
-            for _ in range(seconds):
-                sha1.update(stored)
-                file.write(stored)
-        changed = {
-            "chunk_bounds": [n * i for i in range(seconds + 1)],
-            "chunk_offsets": [len(stored) * i for i in range(seconds + 1)],
-            "sha1_compressed": sha1.hexdigest(),
-            "sha1_uncompressed": None,
-            "shape": [n * seconds, N_ROWS],
-        }
-        cbin.with_suffix(".ch").write_text(json.dumps(known | changed))
+        shutil.copytree(second.folder, session.folder)
+        for band in BANDS:
+            _repeat(session.cbin(band), seconds)
         return session
+
+
+def _repeat(cbin: Path, seconds: int) -> None:
+    known, (n,), stored = header(cbin), {b - a for a, b in spans(cbin)}, cbin.read_bytes()
+    sha1 = hashlib.sha1(usedforsecurity=False)
+    with cbin.open("wb") as file:
+        for _ in range(seconds):
+            sha1.update(stored)
+            file.write(stored)
+    changed = {
+        "chunk_bounds": [n * i for i in range(seconds + 1)],
+        "chunk_offsets": [len(stored) * i for i in range(seconds + 1)],
+        "sha1_compressed": sha1.hexdigest(),
+        "sha1_uncompressed": None,
+        "shape": [n * seconds, N_ROWS],
+    }
+    cbin.with_suffix(".ch").write_text(json.dumps(known | changed))
 
 
 def voltage(band: str, n_samples: int, rate: int) -> Iterator[np.ndarray]:
