@@ -48,10 +48,10 @@ class Salvage:
     def adopt(self, stage: Staging, plan: StorePlan, finished: Collection[str]) -> dict[str, Files]:
         """Take the intact parts over, but those that an earlier attempt has finished, as if they had just been made."""
         adopted = {part: files for part, files in self.intact(plan).items() if part not in finished}
-        for part, files in adopted.items():
+        for files in adopted.values():
             for key in files:
                 _take(self.store / key, stage.store / key)
-            stage.keep(part, files)
+        stage.keep(adopted)
         return adopted
 
     def refuse_other(self, files: Files) -> None:
