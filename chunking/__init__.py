@@ -37,8 +37,10 @@ module                idea
 ``publish``           staging folder -> final path, in one rename
 ``versions``          replacing a store that others read; removing what nobody can be reading
 ``executors``         where tasks run: this thread, threads, processes, a dask cluster
+``completed``         results of futures as they come, until somebody says stop
 ``on_processes``      tasks on processes of this machine
 ``on_dask``           tasks on a dask cluster, whose workers may die
+``at_once``           several small insertions in the making at once
 ``build``             runs a plan
 ``salvage``           what a damaged store still has
 ``repair``            a damaged store mended

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from dataclasses import replace as changed
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 from chunking import encode
+from chunking.at_once import map_at_once
 from chunking.executors import Executor, open_executor
 from chunking.group_commit import group_commit
 from chunking.linked_product import LinkedProduct
@@ -24,10 +27,10 @@ from chunking.publish import complete, publish, refuse_existing
 from chunking.room import refuse_too_little_memory
 from chunking.salvage import Salvage
 from chunking.schema import validate
-from chunking.staging import staging
+from chunking.staging import Held, staging
 from chunking.versions import finish_replacement, replace
 from loaders.errors import BadArgument, CubesError, InconsistentData, StoreError
-from loaders.inputs import Inputs
+from loaders.inputs import Inputs, RecordedSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,45 +86,99 @@ def run(
         refuse_too_little_memory(plan.stores, 1 if executor == "serial" else workers)
     largest = max((store.task_bytes for store in plan.stores), default=0)
     with open_executor(executor, workers, largest) as execute:
-        return _build_pids(plan, existing, execute, progress or (lambda _: None), errors)
+        work = Work(plan, existing, execute, _one_at_a_time(progress or (lambda _: None)), errors)
+        return _build_pids(work, at_once=1 if executor == "serial" else _AT_ONCE)
 
 
 EXISTING = ("error", "skip", "replace")
+_AT_ONCE = 8  # insertions in the making: beside the tasks a store waits mostly for the disk
+_AT_ONCE_BYTES = 500_000_000  # of their arrays; insertions of more than this are built one after another
 
 
-def _build_pids(plan: Plan, existing: str, execute: Executor, report: OnProgress, errors: str) -> Built:
-    built = Built(plan.refused)
-    for pid, group in groupby(plan.stores, key=lambda store: store.pid):
-        stores = list(group)
-        try:
-            if errors == "report":  # otherwise it was done for all of them before any work
-                for store in stores:
-                    _refuse_unusable(plan.root / store.path, store, existing)
-            _build_stores(plan, stores, execute, report, built, replacing=existing == "replace")
-        except (CubesError, OSError) as error:
-            if errors == "raise":
-                raise
-            built.failed[pid] = str(error)
+def _one_at_a_time(report: OnProgress) -> OnProgress:
+    lock = Lock()
+
+    def locked(event: Progress) -> None:
+        with lock:
+            report(event)
+
+    return locked
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the insertions of a build share."""
+
+    plan: Plan
+    existing: str
+    execute: Executor
+    report: OnProgress
+    errors: str
+    wait: bool = False  # for other builds that hold a store
+    asking: Lock = field(default_factory=Lock)  # catalogs are not made to be asked by several threads
+
+
+@dataclass
+class Outcome:
+    """What became of one insertion."""
+
+    built: list[Path] = field(default_factory=list)
+    failed: str = ""
+    held: bool = False
+
+
+def _build_pids(work: Work, at_once: int) -> Built:
+    groups = [list(stores) for _, stores in groupby(work.plan.stores, key=lambda store: store.pid)]
+    results = map_at_once(
+        partial(_build_pid, work),
+        groups,
+        [sum(store.nbytes for store in stores) for stores in groups],
+        most=at_once,
+        most_bytes=_AT_ONCE_BYTES,
+        stop=work.execute.stop,
+    )
+    built = Built(work.plan.refused)
+    for stores, outcome in zip(groups, results, strict=True):
+        built += outcome.built
+        if outcome.held:  # all others are done by now
+            outcome = _build_pid(changed(work, wait=True), stores)
+            built += outcome.built
+        if outcome.failed:
+            built.failed[stores[0].pid] = outcome.failed
     return built
 
 
-def _build_stores(
-    plan: Plan,
-    stores: Sequence[StorePlan],
-    execute: Executor,
-    report: OnProgress,
-    built: list[Path],
-    *,
-    replacing: bool,
-) -> None:
+def _build_pid(work: Work, stores: Sequence[StorePlan]) -> Outcome:
     """Build the stores of one insertion that do not exist yet."""
+    outcome = Outcome()
+    try:
+        if work.errors == "report":  # otherwise it was done for all of them before any work
+            for store in stores:
+                _refuse_unusable(work.plan.root / store.path, store, work.existing)
+        _build_stores(work, stores, outcome.built)
+    except (CubesError, OSError) as error:
+        if isinstance(error, Held) and work.existing == "skip":
+            outcome.held = True
+        elif work.errors == "raise":
+            raise
+        else:
+            outcome.failed = str(error)
+    return outcome
+
+
+def _build_stores(work: Work, stores: Sequence[StorePlan], built: list[Path]) -> None:
+    plan = work.plan
     todo = [store for store in stores if not _is_built(plan.root / store.path, store)]
     if not todo:
         return
-    inputs = Inputs(plan.catalog, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
+    with work.asking:
+        session = RecordedSession.of(plan.catalog, todo[0].pid)
+    inputs = Inputs(session, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
+    replacing, wait = work.existing == "replace", work.wait
     for store in todo:
         product = parse_product(store.product, plan.options)
-        built.append(build_store(plan.root, store, product, inputs, execute, report, replacing=replacing))
+        path = build_store(plan.root, store, product, inputs, work.execute, work.report, replacing=replacing, wait=wait)
+        built += [path] if path else []
 
 
 def _is_built(path: Path, plan: StorePlan) -> bool:
@@ -159,11 +216,13 @@ def build_store(
     report: OnProgress,
     *,
     replacing: bool,
+    wait: bool = False,
     salvage: Salvage | None = None,
-) -> Path:
+) -> Path | None:
     """Build and publish one store; if another version of it exists, replace or refuse that.
 
-    With a `salvage`, the store is there and damaged: its intact parts are taken over, and it is replaced.
+    None if another build did it since this one began; `wait` says to wait for such a build. With a `salvage`, the store
+    is there and damaged: its intact parts are taken over, and it is replaced.
     """
     origin = product.origin(inputs)
     if build_key(origin, product.name, product.parameters) != plan.build_key:
@@ -172,11 +231,13 @@ def build_store(
         )
     attrs = attributes(origin, product.name, product.title, product.parameters)
     at = partial(Progress, plan.pid, plan.product, total=len(plan.regions) + 3, nbytes=plan.nbytes)
-    with staging(root, plan.path, plan.build_key) as stage:
+    with staging(root, plan.path, plan.build_key, wait=wait) as stage:
         final = root / plan.path
         if salvage is None:
-            if _is_built(final, plan) or (replacing and finish_replacement(final, plan.build_key)):
-                return final  # by another build since this one began, or before a crash
+            if _is_built(final, plan):
+                return None
+            if replacing and finish_replacement(final, plan.build_key):
+                return final
             if not replacing:
                 _refuse_other(final, plan)
         folder = stage.store

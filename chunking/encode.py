@@ -11,6 +11,7 @@ import shutil
 import uuid
 import warnings
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import google_crc32c
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 PARTIAL = ".partial"  # of files that are being written; zarr gives its own the same ending
 _BLOCK_BYTES = 1 << 20
+_FILTERING = Lock()  # the filters of warnings are those of all threads
 
 
 def compressors(dtype: np.dtype[Any]) -> tuple[Any, ...]:
@@ -141,7 +143,7 @@ def fill_value(dtype: np.dtype[Any]) -> float:
 
 def consolidate(store: Path) -> None:
     """Gather all metadata in the root, so that a store opens with one read."""
-    with warnings.catch_warnings():
+    with _FILTERING, warnings.catch_warnings():
         # zarr warns that this is not yet part of the v3 specification; readers that do not know it ignore it.
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         zarr.consolidate_metadata(store)

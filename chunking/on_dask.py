@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from itertools import islice
+from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chunking.plan import human_bytes
@@ -71,7 +72,9 @@ def refuse_small_workers(client: Client, task_bytes: int) -> None:
             )
 
 
-def run_on_dask(client: Client, task: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result]:
+def run_on_dask(
+    client: Client, stop: Event, task: Callable[[Item], Result], items: Sequence[Item]
+) -> Generator[Result]:
     """The task goes to each worker once; a bounded number of items is with the scheduler at any time.
 
     Raises
@@ -80,6 +83,8 @@ def run_on_dask(client: Client, task: Callable[[Item], Result], items: Sequence[
         If workers die again and again of one task.
     SourceUnavailable
         If the cluster has had no workers for a minute, or is gone.
+    CancelledError
+        Soon after `stop` was set.
     """
     from distributed import as_completed
 
@@ -89,7 +94,7 @@ def run_on_dask(client: Client, task: Callable[[Item], Result], items: Sequence[
     room = _QUEUED * max(sum(client.nthreads().values()), 1)
     queue = as_completed([_submit(client, shared, item) for item in islice(waiting, room)])
     try:
-        while _wait(client, queue):
+        while _wait(client, queue, stop):
             result = _result(next(queue))
             for item in islice(waiting, 1):
                 queue.add(_submit(client, shared, item))
@@ -103,10 +108,12 @@ def _submit(client: Client, shared: Any, item: Any) -> Any:
     return client.submit(_call, shared, item, pure=False, retries=_RETRIES)
 
 
-def _wait(client: Client, queue: Any) -> bool:
+def _wait(client: Client, queue: Any, stop: Event) -> bool:
     """Return when a task is done, or False when there are none; raise if there is nobody to do them."""
     seen = looked = time.monotonic()
-    while not queue.has_ready():
+    while stop.is_set() or not queue.has_ready():
+        if stop.is_set():
+            raise CancelledError
         if queue.is_empty():
             return False
         with queue.thread_condition:

@@ -51,7 +51,8 @@ class Salvage:
         for files in adopted.values():
             for key in files:
                 _take(self.store / key, stage.store / key)
-        stage.keep(adopted)
+        if adopted:
+            stage.keep(adopted)
         return adopted
 
     def refuse_other(self, files: Files) -> None:

@@ -6,6 +6,7 @@ Whatever ends a build, the next one of the same store goes on with what the jour
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import socket
@@ -25,6 +26,11 @@ from loaders.errors import CubesError, StoreError
 
 STAGING = ".staging"
 _STORE, _JOURNAL = "store", "journal.jsonl"
+_log = logging.getLogger(__name__)
+
+
+class Held(StoreError):
+    """Another build is making the store."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +86,18 @@ class Staging:
 
 
 @contextmanager
-def staging(root: Path, path: str, build_key: str) -> Iterator[Staging]:
-    """The staging of the store ``root / path``, held by one build at a time.
+def staging(root: Path, path: str, build_key: str, *, wait: bool = False) -> Iterator[Staging]:
+    """The staging of the store ``root / path``, held by one build at a time; with `wait`, until that lets go of it.
 
     After an error or an interruption it stays if its journal lists anything, and the next build with the same
     `build_key` goes on there. Work for another `build_key` of the same store is removed: it is out of date.
 
     Raises
     ------
+    Held
+        If another build holds it.
     StoreError
-        If another build holds it, `root` cannot be written to, or something cannot be written later, as on a full
+        If `root` cannot be written to, or something cannot be written later, as on a full
         disk.
     """
     name = path.replace("/", ".")
@@ -99,7 +107,7 @@ def staging(root: Path, path: str, build_key: str) -> Iterator[Staging]:
         base.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"root {root}: cannot be written to ({error}); choose another folder") from error
-    with _explained(root / path), _lock(base, name, root / path):
+    with _explained(root / path), _lock(base, name, root / path, wait):
         for stale in set(base.glob(f"{name}.*")) - {folder, *base.glob("*.lock"), *base.glob("*.holder.json")}:
             shutil.rmtree(stale)
         (folder / _STORE).mkdir(parents=True, exist_ok=True)
@@ -132,13 +140,16 @@ def _explained(store: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _lock(base: Path, name: str, store: Path) -> Iterator[None]:
+def _lock(base: Path, name: str, store: Path, wait: bool) -> Iterator[None]:
     """Hold the lock of a store; it is free at once when its holder dies."""
     lock, holder = FileLock(base / f"{name}.lock"), base / f"{name}.holder.json"
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise StoreError(f"store {store}: {_describe(holder)}; wait for it, or stop it") from error
+        if not wait:
+            raise Held(f"store {store}: {_describe(holder)}; wait for it, or stop it") from error
+        _log.warning("store %s: %s; waiting for it", store, _describe(holder))
+        lock.acquire(timeout=-1)
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": since}))

@@ -39,8 +39,7 @@ class Inputs:
         self._labelling = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        records = tuple(self._catalog.datasets(self.insertion))
-        return _unpickle, (RecordedSession(self.insertion, records), self._choice)
+        return _unpickle, (RecordedSession.of(self._catalog, self.insertion.pid), self._choice)
 
     @cached_property
     def sorting(self) -> Sorting:
@@ -77,6 +76,12 @@ class RecordedSession:
 
     recorded: Insertion
     records: tuple[DatasetRecord, ...]
+
+    @classmethod
+    def of(cls, catalog: Catalog, pid: str) -> RecordedSession:
+        """What a catalog knows of one insertion."""
+        insertion = catalog.insertion(pid)
+        return cls(insertion, tuple(catalog.datasets(insertion)))
 
     def insertions(self) -> list[Insertion]:
         """The one insertion."""
