@@ -68,3 +68,14 @@ def test_bench_many(tmp_path):
     assert result.returncode == 0, result.stderr
     for line in ("| open_many | 11 |", "| open_many, dask | 11 |", "| open, one by one | 10 |"):
         assert line in result.stdout
+
+
+@pytest.mark.slow
+def test_bench_cluster(tmp_path):
+    few = ["--insertions", "3", "--units", "4", "--minutes", "0.1", "--plot", tmp_path / "cost.png"]
+    command = [sys.executable, BENCHMARKS / "bench_cluster.py", *few]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for line in ("| 3 | serial |", "| 3 | dask |"):
+        assert line in result.stdout
+    assert (tmp_path / "cost.png").stat().st_size > 10_000
