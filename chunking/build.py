@@ -19,6 +19,7 @@ from chunking.executors import Executor, open_executor
 from chunking.group_commit import group_commit
 from chunking.linked_product import LinkedProduct
 from chunking.manifest import REMEDY, Files, read_manifest, verify_store
+from chunking.on_dask import ClusterLost
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan, region_of
 from chunking.planner import refuse_unknown_errors
 from chunking.products import Product, parse_product
@@ -156,6 +157,8 @@ def _build_pid(work: Work, stores: Sequence[StorePlan]) -> Outcome:
             for store in stores:
                 _refuse_unusable(work.plan.root / store.path, store, work.existing)
         _build_stores(work, stores, outcome.built)
+    except ClusterLost:  # it would be the same for all the others, each after a minute
+        raise
     except (CubesError, OSError) as error:
         if isinstance(error, Held) and work.existing == "skip":
             outcome.held = True

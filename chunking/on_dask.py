@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+
+class ClusterLost(SourceUnavailable):
+    """The cluster is gone, for all insertions; what is complete is kept."""
+
+
 _QUEUED = 4  # tasks that the scheduler holds for each thread of the cluster: it stays small, no thread waits
 _WORKERS_TIMEOUT_S = 50.0
 _LOOK_EVERY_S = 1.0
@@ -81,7 +86,7 @@ def run_on_dask(
     ------
     StoreError
         If workers die again and again of one task.
-    SourceUnavailable
+    ClusterLost
         If the cluster has had no workers for a minute, or is gone.
     CancelledError
         Soon after `stop` was set.
@@ -124,7 +129,7 @@ def _wait(client: Client, queue: Any, stop: Event) -> bool:
         if _has_workers(client):
             seen = now
         elif now > seen + _WORKERS_TIMEOUT_S:
-            raise SourceUnavailable(
+            raise ClusterLost(
                 f"executor dask: the cluster has had no workers for {_WORKERS_TIMEOUT_S:.0f} s; what is complete is "
                 "kept: build again with a cluster that has workers, and it goes on"
             )
@@ -149,7 +154,7 @@ def _result(future: Future[Any]) -> Any:
             "Give the workers more memory or fewer threads; what is complete is kept, and building again goes on"
         ) from error
     except CancelledError as error:
-        raise SourceUnavailable(
+        raise ClusterLost(
             f"executor dask: the scheduler is gone or dropped the tasks ({error}); what is complete is kept: build "
             "again with a cluster that runs, and it goes on"
         ) from error

@@ -113,6 +113,7 @@ def build(
         From `cubes.plan`.
     existing : {"error", "skip", "replace"}
         What to do with stores that are there already. ``skip`` leaves what equals the plan, and refuses what does not;
+        what another process is building is waited for, after all others, and taken over if that process dies;
         ``replace`` builds that anew: readers keep the version that they opened until `cubes.gc` removes it.
     executor : str
         ``threads``, ``serial``, ``processes`` (a script that asks for them needs ``if __name__ == "__main__":``),
@@ -120,12 +121,15 @@ def build(
         workers see the same files. The bytes are the same.
     workers : int
         Threads or processes. Memory is what Python and its libraries take, once a process, and ``workers`` times the
-        ``task_bytes`` of the plan at most; source files are mapped and take only what the system can spare.
+        ``task_bytes`` of the plan at most; source files are mapped and take only what the system can spare. Except
+        serially, up to eight insertions are built at once, of together up to 500 MB of arrays; larger ones one after
+        another.
     progress : callable, optional
-        Called with a `Progress` after every task.
+        Called with a `Progress` after every task, from any thread, but never from two at once.
     errors : {"raise", "report"}
         If an insertion fails: raise the error, or go on with the others and keep the reason in the result. What was
-        built stays either way, and the same build with ``existing="skip"`` does only what is missing.
+        built stays either way, and the same build with ``existing="skip"`` does only what is missing. An error that is
+        raised lets the insertions that have begun come to their end.
 
     Returns
     -------
@@ -135,15 +139,15 @@ def build(
     Raises
     ------
     StoreError
-        If a store exists (with ``existing="error"``), the root cannot be written to, another build holds a store, or
-        workers die of a task.
+        If a store exists (with ``existing="error"``), the root cannot be written to, another build holds a store
+        (unless what exists is skipped), or workers die of a task.
     InconsistentData
         If the source changed since the plan was made.
     PlanRefused
         If the tasks of all workers may hold more than the memory of this machine or, on a cluster, of its workers.
     SourceUnavailable
-        If the dask scheduler does not answer, or its cluster has had no workers for a minute. In both cases what is
-        complete is kept, and building again goes on.
+        If the dask scheduler does not answer, or its cluster has had no workers for a minute; also with
+        ``errors="report"``. In both cases what is complete is kept, and building again goes on.
 
     Examples
     --------

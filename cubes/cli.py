@@ -285,7 +285,7 @@ def build(
     plan
         File with the JSON of cubes plan --json: exactly that is built, or an error says what has changed since.
     skip_existing
-        Leave stores that exist as they are, instead of refusing.
+        Leave stores that exist as they are, instead of refusing, and wait for those that another process is building.
     replace
         Build stores anew that exist and are out of date; whoever reads the old version keeps it, until cubes gc.
     executor

@@ -96,6 +96,24 @@ def test_all_workers_are_lost_and_another_cluster_goes_on(source, expected, cont
     assert contents(tmp_path / "root") == expected
 
 
+def test_the_loss_of_a_cluster_is_no_failure_of_each_insertion(source, tmp_path, monkeypatch):
+    """Which would take a minute each."""
+    monkeypatch.setattr("chunking.on_dask._WORKERS_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("chunking.on_dask._LOOK_EVERY_S", 0.2)
+    pids = [insertion.pid for insertion in source.insertions()]
+    order = cubes.plan(source, pids, ["channels"], root=tmp_path)
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        lost = []
+
+        def lose(event):
+            if not lost:
+                lost.append(event)
+                cluster.scale(0)
+
+        with pytest.raises(SourceUnavailable, match="has had no workers"):
+            cubes.build(order, executor=cluster.scheduler_address, progress=lose, errors="report")
+
+
 def test_a_task_that_kills_its_workers(monkeypatch):
     monkeypatch.setattr("chunking.on_dask._DEATHS", 0)
     with (
