@@ -170,6 +170,7 @@ def plot(runs: dict[int, dict[str, Run]], path: Path) -> None:
     for axes in (cost, memory):
         axes.set_xticks(list(runs), [str(n) for n in runs])
         axes.minorticks_off()
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.4)  # room for the legend
         axes.legend()
     figure.savefig(path, dpi=120)
 
