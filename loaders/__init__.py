@@ -28,6 +28,13 @@ module                idea
 ``region_tree``       which structures lie in a region, at every mapping
 ``sorting``           the thin sum of the above: a pid -> one `Sorting`
 
+``session_files``     which file holds a dataset of a session, and reading it
+``trials``            trials, their labels, and which the brain-wide map includes
+``wheel``             the wheel on an even grid, as brainbox filters it; its movements
+``cameras``           frame times, tracked points, motion energy, pupil
+``passive``           licks, the passive protocol, epochs
+``recording_span``    from when to when a session was recorded, and what lies outside
+
 ``raw_files``         file records -> the raw files of one band of one probe (pure)
 ``meta_text``         the text of a SpikeGLX ``.meta`` -> its tags
 ``probe_models``      what the parts of Neuropixels probes differ in
@@ -66,7 +73,7 @@ module                idea
 ``sample_trains``     its spike trains
 ``sample_sorting``    writes the spike sortings
 ``sample_voltage``    writes the raw voltage
-``sample_behaviour``  writes task, wheel and video
+``sample_behaviour``  writes task, wheel, video and passive protocol
 ``sample_tables``     writes the tables by which the ONE client finds it
 ====================  =======================================================================
 """

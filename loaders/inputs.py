@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.channel_quality import label_channels
-from loaders.errors import NotFound
+from loaders.errors import CubesError, NotFound
 from loaders.records import Catalog, DatasetRecord, Insertion, Sites, Sorting
+from loaders.session_files import SessionData, SessionFiles, session_id
 from loaders.sorting import load_sites, load_sorting
 from loaders.voltage import Voltage, load_voltage
 
@@ -37,6 +39,8 @@ class Inputs:
         self._voltage: dict[str, Voltage] = {}
         self._channel_labels: dict[str, NDArray[np.int8]] = {}
         self._labelling = Lock()
+        self._session: dict[str, SessionData] = {}
+        self._loading_session = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, (RecordedSession.of(self._catalog, self.insertion.pid), self._choice)
@@ -68,6 +72,16 @@ class Inputs:
             if band not in self._channel_labels:
                 self._channel_labels[band] = label_channels(self.voltage(band))
             return self._channel_labels[band]
+
+    def session(self, name: str, load: Callable[[SessionFiles], SessionData]) -> SessionData:
+        """What a loader makes of the files of the session, loaded once for a name; see `loaders.session_files`."""
+        with self._loading_session:  # as above
+            if name not in self._session:
+                try:
+                    self._session[name] = load(SessionFiles(self._catalog.datasets(self.insertion)))
+                except CubesError as error:
+                    raise type(error)(f"session {session_id(self.insertion)}: {error}") from error
+            return self._session[name]
 
 
 @dataclass(frozen=True)

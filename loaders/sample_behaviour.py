@@ -1,4 +1,4 @@
-"""Writes the task, wheel and video files of a session of the sample."""
+"""Writes the task, wheel, video and passive files of a session of the sample."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ def write_behaviour(session: Path, probes: Sequence[SampleProbe]) -> None:
     licks = (stim_on[:, None] + 0.8 + 0.15 * np.arange(6) + rng.uniform(0.0, 0.05, (len(stim_on), 6))).ravel()
     np.save(alf / "licks.times.npy", licks)
     for camera in CAMERA_HZ:
-        _write_camera(alf, camera, duration_s, rng)
+        if camera != "body" or len(probes) > 1:  # the second session has no body camera
+            _write_camera(alf, camera, duration_s, rng)
+    _write_pupil(alf, duration_s, random_stream(probes[0].eid, "pupil"))
+    if len(probes) > 1:  # nor a passive protocol
+        _write_passive(session, duration_s, random_stream(probes[0].eid, "passive"))
 
 
 def _write_trials(alf: Path, stim_on: Floats, rng: np.random.Generator) -> None:
@@ -87,6 +91,43 @@ def _write_camera(alf: Path, camera: str, duration_s: float, rng: np.random.Gene
         _write_pose(alf / f"_ibl_{camera}Camera.{tracker}.pqt", camera, n_frames, rng)
     np.save(alf / f"{camera}Camera.ROIMotionEnergy.npy", np.round(rng.gamma(2.0, 1.5, n_frames), 3))
     np.save(alf / f"{camera}ROIMotionEnergy.position.npy", np.array([140, 120, 200, 250]))
+
+
+def _write_pupil(alf: Path, duration_s: float, rng: np.random.Generator) -> None:
+    """Diameter of the pupil by the left camera, as IBL computes it: raw with gaps, and smooth."""
+    import pandas as pd
+
+    n_frames = int(duration_s * CAMERA_HZ["left"])
+    smooth = 24.0 + 6.0 * np.sin(2 * np.pi * np.arange(n_frames) / CAMERA_HZ["left"] / 7.0)
+    raw = np.where(rng.random(n_frames) < 0.02, np.nan, np.round(smooth + rng.normal(0.0, 0.5, n_frames), 2))
+    table = pd.DataFrame({"pupilDiameter_raw": raw, "pupilDiameter_smooth": smooth})
+    table.to_parquet(alf / "_ibl_leftCamera.features.pqt")
+
+
+def _write_passive(session: Path, duration_s: float, rng: np.random.Generator) -> None:
+    """A passive protocol of 7 s that begins 2 s before the session ends; its last stimulus is after the recording."""
+    import pandas as pd
+
+    begin = duration_s - 2.0
+    edges = begin + np.array([0.0, 1.0, 3.0, 7.0])
+    periods = {"spontaneousActivity": edges[:2], "RFM": edges[1:3], "taskReplay": edges[2:]}
+    table = pd.DataFrame({"passiveProtocol": edges[[0, 3]]} | periods, index=["start", "stop"])
+    table.to_csv(session / "alf/_ibl_passivePeriods.intervalsTable.csv")
+    n_frames = 119
+    np.save(session / "alf/_ibl_passiveRFM.times.npy", edges[1] + np.arange(n_frames) / 60.0)
+    (session / "raw_passive_data").mkdir()
+    frames = rng.choice(np.array([0, 128, 255], np.uint8), (n_frames, 15, 15), p=[0.05, 0.9, 0.05])
+    (session / "raw_passive_data/_iblrig_RFMapStim.raw.bin").write_bytes(frames.tobytes())
+    start = edges[2] + 0.2 * np.arange(18)
+    gabor = {"start": start, "stop": start + 0.1, "position": rng.choice([-35.0, 35.0], 18)}
+    gabor |= {"contrast": rng.choice([0.0, 0.0625, 0.125, 0.25, 1.0], 18), "phase": rng.uniform(0, 2 * np.pi, 18)}
+    pd.DataFrame(gabor).to_csv(session / "alf/_ibl_passiveGabor.table.csv", index=False)
+    on = edges[2] + 0.05 + 0.4 * np.arange(10)
+    stims = {"valveOn": on, "valveOff": on + 0.02, "toneOn": on + 0.05, "toneOff": on + 0.08}
+    stims |= {"noiseOn": on + 0.1, "noiseOff": on + 0.14}
+    table = pd.DataFrame(stims)
+    table.loc[9, ["noiseOn", "noiseOff"]] = np.nan  # one noise fewer
+    table.to_csv(session / "alf/_ibl_passiveStims.table.csv", index=False)
 
 
 def _write_pose(path: Path, camera: str, n_frames: int, rng: np.random.Generator) -> None:

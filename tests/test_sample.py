@@ -238,15 +238,20 @@ def test_session_loader_reads_behaviour(one_local: Any, probe: sample.SampleProb
     assert np.abs(session.wheel["velocity"]).max() > 0.5
     session.load_licks()
     assert len(session.licks) == 6 * len(onsets)
+    views = ["left", "right", "body"] if probe is A else ["left", "right"]  # the second session has no body camera
     for tracker in ("dlc", "lightningPose"):
-        session.load_pose(tracker=tracker)
+        session.load_pose(tracker=tracker, views=views)
         rates = {name: 1 / np.diff(table["times"]).mean() for name, table in session.pose.items()}
-        assert rates == pytest.approx({"leftCamera": 60.0, "rightCamera": 150.0, "bodyCamera": 30.0})
+        assert rates == pytest.approx({f"{view}Camera": {"left": 60, "right": 150, "body": 30}[view] for view in views})
         assert 0.01 < session.pose["leftCamera"]["nose_tip_x"].isna().mean() < 0.03
-    session.load_motion_energy()
+    session.load_motion_energy(views=views)
     frames = {name: len(table) for name, table in session.motion_energy.items()}
     seconds = int(probe.duration_s)
-    assert frames == {"leftCamera": 60 * seconds, "rightCamera": 150 * seconds, "bodyCamera": 30 * seconds}
+    of_all = {"leftCamera": 60 * seconds, "rightCamera": 150 * seconds, "bodyCamera": 30 * seconds}
+    assert frames == {name: n for name, n in of_all.items() if name.removesuffix("Camera") in views}
+    session.load_pupil()
+    assert session.pupil.columns.tolist() == ["times", "pupilDiameter_raw", "pupilDiameter_smooth"]
+    assert len(session.pupil) == 60 * seconds
 
 
 def test_left_camera_has_too_many_times(sample_root: Path) -> None:

@@ -78,7 +78,7 @@ def test_every_source_gives_the_same_insertions_and_files(kind, remote, sample_s
     for pid in PIDS:
         insertion = catalog.insertion(pid)
         theirs, ours = catalog.datasets(insertion), sample_source.datasets(insertion)
-        assert len(ours) == (105 if insertion.subject == "SAMPLE_001" else 43)
+        assert len(ours) == (111 if insertion.subject == "SAMPLE_001" else 39)
         assert [facts(record) for record in theirs] == [facts(record) for record in ours]
         places = [record.path.relative_to(tmp_path / "cache") for record in theirs]
         assert places == [record.path.relative_to(sample_root) for record in ours]
@@ -218,7 +218,7 @@ def test_what_alyx_does_not_know_of_a_file(home, alyx_stub, tmp_path):
     }
     catalog = openalyx(alyx_stub, tmp_path / "cache")
     records = {record.rel_path: record for record in catalog.datasets(catalog.insertion(PIDS[2]))}
-    assert len(records) == 41
+    assert len(records) == 37
     assert (records["alf/licks.times.npy"].size, records["alf/licks.times.npy"].md5) == (None, None)
     assert not {"alf/_ibl_trials.table.pqt", "alf/_ibl_wheel.position.npy"} & set(records)
 
