@@ -13,6 +13,8 @@ module                idea
 ``voltage_product``   ap, lf, sync
 ``linked_product``    ap and lf without a copy: labels in the store, voltage in the file of the source
 ``link``              which file that is, how it is decoded, and what it must hold
+``session_schema``    the variables of the stores of a session
+``session_products``  trials, wheel, pose ..., stored once for all probes of a session
 ``lfp_product``       lfp_<rate>hz, with or without the two below
 ``decimate``          low-pass and decimation, in blocks
 ``reference``         _car: the median of the good channels of each shank taken away

@@ -17,6 +17,9 @@ from loaders.records import Catalog
 PLAN_VERSION = 1
 """Of the JSON form."""
 
+KINDS = ("insertions", "sessions")
+"""Folders of a root: what belongs to a probe insertion lies in ``insertions/<pid>``, the rest in ``sessions/<eid>``."""
+
 Region = tuple[tuple[int, int], ...]
 """Start and stop along every dimension of an array."""
 
@@ -74,7 +77,7 @@ def chunks_of(array: ArrayPlan, region: Region) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class StorePlan:
-    """One store: one product of one insertion.
+    """One store: one product of one insertion, or of its session.
 
     Attributes
     ----------
@@ -142,6 +145,8 @@ class Options:
         Which of ``ap`` and ``lf`` stay in the files of the source.
     lfp_dtype : str
         ``float32`` (uV) or ``int16`` with a gain.
+    tracker : str
+        Whose points ``pose_<camera>`` holds: ``lightningPose``, ``dlc``, or ``best``, the first of these that exists.
     """
 
     counts_layout: str = "balanced"
@@ -149,6 +154,7 @@ class Options:
     window_s: tuple[float, float] | None = None
     link: tuple[str, ...] = ()
     lfp_dtype: str = "float32"
+    tracker: str = "best"
 
 
 @dataclass(frozen=True, slots=True)

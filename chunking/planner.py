@@ -14,10 +14,12 @@ from chunking.plan import PLAN_VERSION, Calibration, Options, Plan, Speed, Store
 from chunking.products import Product, parse_product
 from chunking.provenance import build_key
 from chunking.room import refuse_full_disk, refuse_too_little_memory
+from chunking.session_products import GROUP, SessionProduct, session_products
 from loaders.alf_paths import check_pid
 from loaders.errors import BadArgument, CubesError, InconsistentData, PlanRefused
 from loaders.inputs import Inputs
-from loaders.records import Catalog
+from loaders.records import Catalog, Insertion
+from loaders.session_files import NotRecorded, session_id
 
 
 def make_plan(
@@ -31,7 +33,7 @@ def make_plan(
     options: Options | None = None,
     errors: str = "raise",
 ) -> Plan:
-    """Plan one store for every pid and product. Parameters and errors are those of `cubes.plan`."""
+    """Plan one store for every pid, or session, and product. Parameters and errors are those of `cubes.plan`."""
     refuse_unknown_errors(errors)
     options = options or Options()
     products = _unique(products, "products")
@@ -39,7 +41,7 @@ def make_plan(
         raise PlanRefused(f"link: expected ap or lf, got {', '.join(unlinkable)}")
     if absent := sorted(set(options.link) - set(products)):
         raise PlanRefused(f"link: {', '.join(absent)} is not among the products {', '.join(products)}; add it to them")
-    chosen = {p.name: p for p in (parse_product(name, options) for name in products)}
+    chosen = {p.name: p for p in (parse_product(name, options) for name in products if name != GROUP)}
     if options.window_s is not None and not any(hasattr(product, "window_s") for product in chosen.values()):
         raise PlanRefused(f"window: none of the products {', '.join(products)} takes one; it is for ap, lf and lfp")
     stores: list[StorePlan] = []
@@ -47,7 +49,11 @@ def make_plan(
     for pid in _unique(pids, "pids"):
         try:
             inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
-            planned = [plan_store(root, inputs, product) for product in chosen.values()]
+            seen = {store.path for store in stores}  # a session is that of two probes
+            wanted = [product for product in chosen.values() if _path(inputs.insertion, product) not in seen]
+            planned = [plan_store(root, inputs, product) for product in wanted]
+            if GROUP in products:
+                planned += _plan_group(root, inputs, options.tracker, seen | {store.path for store in planned})
             refuse_too_little_memory(planned)
         except (CubesError, OSError) as error:
             if errors == "raise":
@@ -66,7 +72,7 @@ def plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
     cost = product.cost(inputs, arrays, regions)
     sites = inputs.sites_if_any
     pid = check_pid(inputs.insertion.pid)
-    path = f"insertions/{pid}/{product.name}.zarr"
+    path = _path(inputs.insertion, product)
     return StorePlan(
         pid=pid,
         product=product.name,
@@ -81,6 +87,27 @@ def plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
         build_key=build_key(origin, product.name, product.parameters),
         exists=(root / path).exists(),
     )
+
+
+def _path(insertion: Insertion, product: Product) -> str:
+    """Path of a store: what belongs to a session is stored once, and not once a probe."""
+    if isinstance(product, SessionProduct):
+        return f"sessions/{session_id(insertion)}/{product.name}.zarr"
+    return f"insertions/{check_pid(insertion.pid)}/{product.name}.zarr"
+
+
+def _plan_group(root: Path, inputs: Inputs, tracker: str, seen: set[str]) -> list[StorePlan]:
+    """Every product that the session has and that is not planned yet; NotFound if it has none."""
+    products = {_path(inputs.insertion, product): product for product in session_products(tracker).values()}
+    planned, missing = [], []
+    for path, product in products.items():
+        try:
+            planned += [plan_store(root, inputs, product)] if path not in seen else []
+        except NotRecorded as error:
+            missing.append(str(error))
+    if not planned and not seen & set(products):
+        raise NotRecorded(f"product {GROUP!r}: {'; '.join(missing)}")
+    return planned
 
 
 def plan_again(text: str, catalog: Catalog, root: Path | None = None) -> Plan:

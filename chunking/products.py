@@ -69,7 +69,7 @@ def parse_product(name: str, options: Options | None = None) -> Product:
     """The product of a name.
 
     That is ``spikes``, ``channels``, ``counts_<width>``, ``ap``, ``lf``, ``sync``, ``lfp_<rate>hz``,
-    ``lfp_<rate>hz_car`` or ``lfp_<rate>hz_destriped``.
+    ``lfp_<rate>hz_car``, ``lfp_<rate>hz_destriped`` or one of `chunking.session_products`.
 
     Raises
     ------
@@ -80,6 +80,7 @@ def parse_product(name: str, options: Options | None = None) -> Product:
     from chunking.layouts import counts_layout, voltage_layout
     from chunking.lfp_product import parse_lfp
     from chunking.linked_product import LinkedProduct
+    from chunking.session_products import session_products
     from chunking.sorting_products import ChannelsProduct, CountsProduct, SpikesProduct
     from chunking.voltage_product import SyncProduct, VoltageProduct
 
@@ -104,9 +105,16 @@ def parse_product(name: str, options: Options | None = None) -> Product:
             return CountsProduct(width_from_name(match[1]), counts_layout(options.counts_layout))
         except BadArgument as error:
             raise PlanRefused(f"product {name!r}: {error}") from error
+    try:
+        of_session = session_products(options.tracker)
+    except BadArgument as error:
+        raise PlanRefused(f"product {name!r}: {error}") from error
+    if name in of_session:
+        return of_session[name]
     raise PlanRefused(
         f"product {name!r}: does not exist; expected spikes, channels, ap, lf, sync, lfp_<rate>hz such as lfp_250hz "
-        "(also lfp_250hz_car, lfp_250hz_destriped), or counts_<width> such as counts_20ms"
+        "(also lfp_250hz_car, lfp_250hz_destriped), counts_<width> such as counts_20ms, session (all that follow), "
+        f"{', '.join(of_session)}"
     )
 
 

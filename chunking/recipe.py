@@ -15,9 +15,10 @@ from chunking.manifest import Files, read_manifest
 from chunking.plan import Options
 from chunking.products import Product, parse_product
 from chunking.provenance import build_key, describe_sources, software
-from loaders.errors import StoreError
+from loaders.errors import NotFound, StoreError
 from loaders.inputs import Inputs
 from loaders.records import Catalog, SourceFile
+from loaders.session_files import session_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Recipe:
         What the manifest lists; empty if the manifest is lost.
     software : mapping
         Versions that made the store; empty if the manifest is lost.
+    session : str
+        Name of the session, of a product of a session whose manifest is lost: its attributes name no probe.
     """
 
     pid: str
@@ -49,6 +52,7 @@ class Recipe:
     sources: Sequence[Mapping[str, Any]]
     files: Files = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
+    session: str = ""
 
     def options(self) -> Options:
         """The options that give the product these parameters."""
@@ -60,12 +64,19 @@ class Recipe:
             window_s=(float(start), float(stop)) if stop else None,
             link=(self.product,) if linked else (),
             lfp_dtype=given.get("dtype", "float32"),
+            tracker=given.get("tracker", "best"),
         )
 
     def prepare(self, catalog: Catalog) -> tuple[Product, Inputs]:
         """The product, and its inputs from a source."""
-        inputs = Inputs(catalog, self.pid, sorter=self.sorter, revision=self.revision)
+        inputs = Inputs(catalog, self.pid or self._any_probe(catalog), sorter=self.sorter, revision=self.revision)
         return parse_product(self.product, self.options()), inputs
+
+    def _any_probe(self, catalog: Catalog) -> str:
+        found = (insertion.pid for insertion in catalog.insertions() if session_id(insertion) == self.session)
+        if (pid := next(found, None)) is None:
+            raise NotFound(f"session {self.session}: not in this source; name the one that it was built from")
+        return pid
 
     def changes(self, product: Product, inputs: Inputs) -> list[str]:
         """What is another in the source than it was, in words; empty if it gives the same build key."""
@@ -126,7 +137,8 @@ def _of_attributes(store: Path) -> Iterator[Recipe]:
             sorter = str(said["sites_of"]).removeprefix(f"alf/{said['probe']}").strip("/")
             revision = said["sites_revision"]
         parameters, sources = json.loads(said["parameters"]), json.loads(said["sources"])
-        recipe = Recipe(said["pid"], said["product"], parameters, sorter, revision, said["build_key"], sources)
+        made_of = (parameters, sorter, revision, said["build_key"], sources)
+        recipe = Recipe(said["pid"], said["product"], *made_of, session="" if said["pid"] else store.parent.name)
     except (OSError, ValueError, KeyError, TypeError):
         return
     yield recipe

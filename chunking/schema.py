@@ -7,7 +7,7 @@ versions of xarray turn into timedelta64.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -176,7 +176,7 @@ def unit_coordinates(insertion: Insertion, units: Units, channels: Channels) -> 
         "good": units.good,
     }
     data |= {name: values[units.channel] for name, values in location_arrays(channels.locations).items()}
-    coordinates = {name: _variable(v, data[name]) for name, v in UNIT.items()}
+    coordinates = {name: to_variable(v, data[name]) for name, v in UNIT.items()}
     for name, values in units.metrics.items():
         if name != "label":
             ours = metric_name(name)
@@ -193,7 +193,8 @@ def metric_name(name: str) -> str:
     return plain if plain[:1].isalpha() and plain not in taken else f"metric_{plain}"
 
 
-def _variable(variable: Variable, data: NDArray[Any]) -> xr.Variable:
+def to_variable(variable: Variable, data: NDArray[Any]) -> xr.Variable:
+    """The data of a variable of the schema, with its dimensions and attributes."""
     return xr.Variable(variable.dims, _text(data), variable.attrs)
 
 
@@ -211,7 +212,7 @@ def channel_variables(channels: Channels) -> dict[str, xr.Variable]:
         "axial_um": channels.axial_um,
         **location_arrays(channels.locations),
     }
-    return {name: _variable(v, data[name]) for name, v in CHANNEL.items()}
+    return {name: to_variable(v, data[name]) for name, v in CHANNEL.items()}
 
 
 def time_coordinate(grid: BinGrid) -> xr.Variable:
@@ -241,18 +242,18 @@ def voltage_channels(meta: RecordingMeta, geometry: Geometry, places: Locations)
         **{name: getattr(geometry, name) for name in ("x_um", "y_um", "shank", "row", "col", "adc", "sample_shift")},
         **location_arrays(places),
     }
-    return {name: _variable(v, data[name]) for name, v in RAW_CHANNEL.items()}
+    return {name: to_variable(v, data[name]) for name, v in RAW_CHANNEL.items()}
 
 
 def channel_quality(label: NDArray[np.int8]) -> dict[str, xr.Variable]:
     """The labels (channel,) of `loaders.channel_quality`, and which are bad."""
     data: dict[str, NDArray[Any]] = {"channel_label": label, "bad": label != 0}
-    return {name: _variable(v, data[name]) for name, v in CHANNEL_QUALITY.items()}
+    return {name: to_variable(v, data[name]) for name, v in CHANNEL_QUALITY.items()}
 
 
 def sample_times(seconds: NDArray[np.float64]) -> xr.Variable:
     """The coordinate ``time`` of samples that need not be evenly spaced."""
-    return _variable(SAMPLE_TIME, seconds)
+    return to_variable(SAMPLE_TIME, seconds)
 
 
 def clock_knots(clock: Clock, first_sample: int, n_samples: int) -> dict[str, xr.Variable]:
@@ -294,7 +295,7 @@ def validate(ds: xr.Dataset) -> None:
         With everything that is missing or different.
     """
     product = str(ds.attrs.get("product", ""))
-    wanted = expected(product)
+    wanted = expected(product, ds.variables)
     if ds.attrs.get("storage") == "linked" and product not in ds.variables:
         wanted = {name: variable for name, variable in wanted.items() if name != product}  # it lies elsewhere
     if wanted.get("lfp") is LFP and "lfp" in ds.variables and ds.variables["lfp"].dtype.kind == "i":
@@ -314,8 +315,12 @@ def validate(ds: xr.Dataset) -> None:
         raise StoreError(f"not a valid product {product!r}: {'; '.join(problems)}")
 
 
-def expected(product: str) -> dict[str, Variable]:
-    """The variables that a product must have."""
+def expected(product: str, present: Iterable[object] = ()) -> dict[str, Variable]:
+    """The variables that a product must have; of those that it may have, the ones among `present`."""
+    from chunking import session_schema  # which describes its variables as this module does
+
+    if product in session_schema.VARIABLES:
+        return session_schema.required(product, present)
     kind = product.split("_")[0]
     if kind == "counts":
         return UNIT | {"time": TIME, "counts": COUNTS}
@@ -332,7 +337,8 @@ def expected(product: str) -> dict[str, Variable]:
         quality = CHANNEL_QUALITY if product.endswith(("_car", "_destriped")) else {}
         return channel | quality | {"time": SAMPLE_TIME, "lfp": LFP, "saturated": SATURATED}
     raise StoreError(
-        f"attribute 'product': expected spikes, channels, ap, lf, sync, lfp_<rate>hz or counts_<width>, got {product!r}"
+        f"attribute 'product': expected spikes, channels, ap, lf, sync, lfp_<rate>hz, counts_<width> or a product of "
+        f"a session, got {product!r}"
     )
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from chunking.manifest import read_manifest
+from chunking.plan import KINDS
 from chunking.publish import after_the_rename
 from loaders.durable import fsync
 from loaders.errors import StoreError
@@ -153,7 +154,7 @@ def collect(root: Path, older_than_s: float = 86_400) -> tuple[list[Path], list[
     """
     reading_since = min(_readers(root), default=float("inf"))
     removed, kept = [], []
-    for version in sorted(root.glob(f"insertions/*/{VERSIONS}/*")):
+    for version in sorted(path for kind in KINDS for path in root.glob(f"{kind}/*/{VERSIONS}/*")):
         replaced = version.stat().st_mtime
         if replaced > reading_since or replaced > time.time() - older_than_s:
             kept.append(version)

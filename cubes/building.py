@@ -26,6 +26,7 @@ def plan(
     window_s: tuple[float, float] | None = None,
     link: Iterable[str] = (),
     lfp_dtype: str = "float32",
+    tracker: str = "best",
     errors: str = "raise",
 ) -> Plan:
     """Plan the stores of some insertions, and refuse what cannot be built. Writes nothing.
@@ -41,10 +42,13 @@ def plan(
         ``counts_1ms``, ``counts_20ms`` or ``counts_1_3s``; ``ap`` and ``lf`` (the voltage as recorded);
         ``lfp_<rate>hz`` (low-passed and decimated, uV), such as ``lfp_250hz``, also as ``lfp_250hz_car`` (the median of
         the good channels of each shank taken away) and ``lfp_250hz_destriped`` (as IBL destripes: 0.5-300 Hz, bad
-        channels interpolated); ``sync`` (the digital lines).
+        channels interpolated); ``sync`` (the digital lines). Of the session: ``trials``, ``wheel``, ``wheel_moves``,
+        ``licks``, ``passive``, ``epochs``, and of a camera ``pose_left``, ``motion_energy_left``, ``pupil_left``,
+        ``camera_times_left`` (also right, body); ``session`` stands for all of these that exist.
         By default what is linked or, if nothing is, ``spikes``, ``channels`` and ``counts_20ms``.
     root : path
-        Folder of the stores; the store of a product is ``<root>/insertions/<pid>/<product>.zarr``.
+        Folder of the stores; the store of a product is ``<root>/insertions/<pid>/<product>.zarr``, that of a session,
+        once for all its probes, ``<root>/sessions/<eid>/<product>.zarr``.
     sorter, revision : str, optional
         Exact choice of the spike sorting. Without them the sorting that IBL calls default.
     counts_layout : str
@@ -58,6 +62,8 @@ def plan(
         what it must hold. `cubes.open` shows them all the same; plain xarray shows only the labels.
     lfp_dtype : str
         ``float32`` (uV), or ``int16`` with the attribute ``gain_to_uV``: half the size, off by half a gain at most.
+    tracker : str
+        Whose points ``pose_<camera>`` holds: ``lightningPose``, ``dlc`` or ``best``, the first of these that exists.
     errors : {"raise", "report"}
         If an insertion cannot be built: raise the error, or plan the others and keep the reason in ``plan.refused``.
 
@@ -91,7 +97,7 @@ def plan(
         Path(root),
         sorter=sorter,
         revision=revision,
-        options=Options(counts_layout, voltage_layout, window_s, link, lfp_dtype),
+        options=Options(counts_layout, voltage_layout, window_s, link, lfp_dtype, tracker),
         errors=errors,
     )
 

@@ -121,7 +121,8 @@ class Choice:
         Folder of the stores.
     products
         spikes, channels, ap, lf, sync, lfp_RATEhz (lfp_250hz, lfp_250hz_car, lfp_250hz_destriped ...), counts_WIDTH
-        (counts_1ms, counts_1_3s ...). By default what is linked or, if nothing is, spikes channels counts_20ms.
+        (counts_1ms, counts_1_3s ...); trials, wheel, pose_left ..., or session for all that the session has. By
+        default what is linked or, if nothing is, spikes channels counts_20ms.
     sorter
         Exact spike sorter, such as iblsorter.
     revision
@@ -136,6 +137,8 @@ class Choice:
         Which of ap and lf are not copied but shown from the files of the source.
     lfp_dtype
         float32 (microvolts) or int16 (with a gain).
+    tracker
+        Whose points pose_left ... hold: lightningPose, dlc, or best (the first of these that exists).
     cache
         Folder for files of a remote source. By default $IBL_CUBES_CACHE, or else ibl-cubes in the user's cache.
     catalog
@@ -156,6 +159,7 @@ class Choice:
     window: str | None = None
     link: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
     lfp_dtype: str = "float32"
+    tracker: str = "best"
     cache: Path | None = None
     catalog: Path | None = None
     pids_file: Annotated[Path | None, Parameter(name="--pids")] = None
@@ -180,6 +184,7 @@ class Choice:
             window_s=_window(self.window),
             link=self.link,
             lfp_dtype=self.lfp_dtype,
+            tracker=self.tracker,
             errors="report",
         )
 

@@ -126,7 +126,7 @@ def test_cubes_are_equal_byte_for_byte_whatever_the_source(remote, sample_source
     bytes_of = {}
     for name, source in sources.items():
         root = tmp_path / name
-        cubes.build(cubes.plan(source, [pid], ["channels", "spikes", "counts_100ms"], root=root))
+        cubes.build(cubes.plan(source, [pid], ["channels", "spikes", "counts_100ms", "trials", "licks"], root=root))
         files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != "manifest.json")
         bytes_of[name] = {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
     assert len(bytes_of["one"]) > 100
