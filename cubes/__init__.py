@@ -15,7 +15,7 @@ module                idea
 ====================  =======================================================================
 ``sources``           where recordings come from, by name
 ``building``          planning and building
-``opening``           the stores of an insertion together
+``opening``           the stores of an insertion together, or of a session
 ``pinned_store``      one version of a store; every file that is read is compared with the manifest
 ``opening_many``      the stores of many insertions as one lazy tree
 ``lazy_store``        a store as a dataset from its metadata alone
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from cubes.index import attach_clock
     from cubes.mapping import map
     from cubes.microvolts import to_uv
-    from cubes.opening import open
+    from cubes.opening import open, open_session
     from cubes.opening_many import open_many
     from cubes.presence_table import presence
     from cubes.psth_figure import plot_psth
@@ -111,6 +111,7 @@ _HOME = {
     "open": "cubes.opening",
     "open_many": "cubes.opening_many",
     "open_remote": "cubes.engine",
+    "open_session": "cubes.opening",
     "plan": "cubes.building",
     "plot_psth": "cubes.psth_figure",
     "plot_voltage": "cubes.voltage_figure",
@@ -150,6 +151,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "open",
     "open_many",
     "open_remote",
+    "open_session",
     "map",
     "attach_clock",
     "bin",

@@ -1,4 +1,4 @@
-"""Opening the stores of an insertion together."""
+"""Opening the stores of an insertion together, or those of a session."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from dask.base import tokenize
 
 from chunking.link import is_linked, open_linked, read_link
 from chunking.schema import validate
+from chunking.session_schema import is_long
 from cubes.index import attach_clock
 from cubes.pinned_store import pin
 from loaders.alf_paths import known_pids
 from loaders.errors import InconsistentData, NotFound
+from loaders.records import Insertion
+from loaders.session_files import session_id
 
 IDENTITY = ("pid", "eid", "probe", "lab", "subject", "date", "number")
 
@@ -23,7 +26,7 @@ Chunks = dict[str, int] | Literal["native"] | None
 
 
 def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTree:
-    """Open all products of one insertion, with coordinates in memory and data lazy.
+    """Open all products of one insertion and of its session, with coordinates in memory and data lazy.
 
     Parameters
     ----------
@@ -37,7 +40,8 @@ def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTre
     Returns
     -------
     DataTree
-        One child a product, such as ``tree["counts_20ms"]``; the root has the attributes of the insertion.
+        One child a product, such as ``tree["counts_20ms"]`` or ``tree["trials"]``; the root has the attributes of the
+        insertion.
 
     Raises
     ------
@@ -64,7 +68,59 @@ def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTre
     refuse_mixture(pid, products)
     first = next(iter(products.values()))
     attrs = {name: first.attrs[name] for name in IDENTITY}
+    products |= _session_stores(Path(root) / "sessions" / session_id(Insertion(**attrs)), chunks)
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **products}, name=pid)
+
+
+def open_session(root: str | Path, session: str, *, chunks: Chunks = "native") -> xr.DataTree:
+    """Open all products of one session, such as trials and wheel, with coordinates in memory and data lazy.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the stores.
+    session : str
+        Its eid or, of a session without one, the name of its folder in ``<root>/sessions``.
+    chunks : dict, "native" or None
+        Chunks of the dask arrays of the products that are long, the wheel and tracked points; as in `open`.
+
+    Returns
+    -------
+    DataTree
+        One child a product, such as ``tree["trials"]``; the root has the attributes of the session.
+
+    Raises
+    ------
+    NotFound
+        If there is no such root or session; the message lists those that exist.
+    StoreError
+        If a store has no manifest, or is not what its attributes promise.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> source = cubes.source("one", "sample")
+    >>> _ = cubes.build(cubes.plan(source, [pid], ["trials"], root="behaviour"))
+    >>> trials = cubes.open_session("behaviour", source.insertion(pid).eid)["trials"].to_dataset()
+    >>> trials.response_times.where(trials.bwm_include).groupby("side").count().values
+    array([14, 14])
+    """
+    folder = Path(root) / "sessions" / session
+    if not folder.is_dir() or folder.parent != Path(root) / "sessions":
+        existing = (path.name for path in (Path(root) / "sessions").glob("*") if path.is_dir())
+        raise NotFound(f"session {session!r}: not in {root}, which has {known_pids(existing)}")
+    products = _session_stores(folder, chunks)
+    if not products:
+        raise NotFound(f"session {session!r}: {folder} holds no store")
+    first = next(iter(products.values()))
+    attrs = {name: first.attrs[name] for name in IDENTITY if name not in ("pid", "probe")}
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **products}, name=session)
+
+
+def _session_stores(folder: Path, chunks: Chunks) -> dict[str, xr.Dataset]:
+    """The stores of a session; what is short is left without dask, so that one can group by it."""
+    stores = {store.stem: store for store in sorted(folder.glob("*.zarr"))}
+    return {name: open_store(store, chunks if is_long(name) else None) for name, store in stores.items()}
 
 
 def refuse_mixture(pid: str, products: Mapping[str, xr.Dataset]) -> None:

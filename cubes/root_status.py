@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chunking.manifest import read_manifest
-from chunking.plan import Plan
+from chunking.plan import KINDS, Plan
 from chunking.provenance import software
 from chunking.schema import CONVENTIONS
 from chunking.staging import staged
@@ -34,7 +34,8 @@ def status(root: str | Path, plan: Plan | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a store: ``pid, product``; ``state``, which is ``built``, ``stale``, ``damaged`` (no readable metadata),
+        One row a store: ``pid`` (of a session its eid), ``product``; ``state``, which is ``built``, ``stale``,
+        ``damaged`` (no readable metadata),
         ``staging`` (begun, not there yet), or ``missing`` (planned only); ``why``; ``parts_staged``, parts
         that a build in progress or interrupted has finished; ``builder``, the process that is at it; ``versions_kept``,
         replaced versions that `gc` has not removed; ``path`` relative to the root.
@@ -57,7 +58,7 @@ def status(root: str | Path, plan: Plan | None = None) -> pd.DataFrame:
         raise NotFound(f"root {root}: no such folder")
     planned = {} if plan is None else {store.path: store.build_key for store in plan.stores}
     making = staged(root)
-    stores = {path.relative_to(root).as_posix() for path in root.glob("insertions/*/*.zarr")}
+    stores = {path.relative_to(root).as_posix() for kind in KINDS for path in root.glob(f"{kind}/*/*.zarr")}
     rows = []
     for path in sorted(stores | set(making) | set(planned)):
         folder = root / path

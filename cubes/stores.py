@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chunking.link import is_linked, read_link
 from chunking.manifest import REMEDY, Files, entry, read_manifest
+from chunking.plan import KINDS
 from chunking.versions import collect
 from loaders.errors import NotFound, StoreError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _IDENTITY = ("pid", "product", "subject", "date", "probe", "sorter", "revision")
-_DIMS = ("unit", "channel", "spike", "time", "edge", "line", "knot")
+_DIMS = ("unit", "channel", "spike", "time", "edge", "line", "knot", "wheel_sample", "space", "keypoint")
 _COLUMNS = (*_IDENTITY, "state", "shape", "bytes", "files", "built", "path")
 
 
@@ -30,7 +31,8 @@ def ls(root: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a store: pid, product, subject, date, probe, sorter, revision, state (``built``, or ``damaged`` if its
+        One row a store: pid, product, subject, date, probe (neither pid nor probe of a session's), sorter,
+        revision, state (``built``, or ``damaged`` if its
         metadata are: `cubes.verify` says how, and looks at all else), shape, bytes on disk, files, when it was built,
         and its path relative to `root`.
 
@@ -107,7 +109,7 @@ def info(store: str | Path) -> dict[str, Any]:
         "files": len(manifest["files"]),
         "built": manifest.get("built", ""),
         "software": manifest.get("software", {}),
-        "dims": dict(sorted(dims.items(), key=lambda item: _DIMS.index(item[0]))),
+        "dims": dict(sorted(dims.items(), key=lambda item: (*_DIMS, item[0]).index(item[0]))),
         "variables": variables,
         "attrs": metadata["attrs"],
     }
@@ -140,8 +142,8 @@ def gc(root: str | Path, *, older_than_s: float = 86_400) -> tuple[list[Path], l
     ([], [])
     """
     root = Path(root)
-    if not (root / "insertions").is_dir():
-        raise NotFound(f"root {root}: holds no cubes (there is no folder {root / 'insertions'})")
+    if not any((root / kind).is_dir() for kind in KINDS):
+        raise NotFound(f"root {root}: holds no cubes (there is no folder {' or '.join(KINDS)} in it)")
     return collect(root, older_than_s)
 
 
@@ -149,9 +151,10 @@ def find_stores(path: Path) -> list[Path]:
     """The store at `path`, or all stores below a root; raises NotFound if there are none."""
     if not path.is_dir():
         raise NotFound(f"{path}: no such folder")
-    stores = [path] if path.suffix == ".zarr" else sorted(path.glob("insertions/*/*.zarr"))
+    folders = sorted(store for kind in KINDS for store in path.glob(f"{kind}/*/*.zarr"))
+    stores = [path] if path.suffix == ".zarr" else folders
     if not stores:
-        raise NotFound(f"{path}: holds no stores (looked for insertions/<pid>/<product>.zarr)")
+        raise NotFound(f"{path}: holds no stores (looked for <product>.zarr in insertions/<pid> and sessions/<eid>)")
     return stores
 
 
