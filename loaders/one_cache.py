@@ -127,7 +127,8 @@ class OneCatalog:
             path = None
         if path is None:
             raise NotFound(f"session {eid}: in the insertions table of the cache but not in its sessions table")
-        if ".." in Path(path).parts:
+        cache = Path(self._one.cache_dir)  # whose own path may well begin with ..
+        if not Path(path).is_relative_to(cache) or ".." in Path(path).relative_to(cache).parts:
             raise CorruptData(
                 f"sessions table of the cache: session {eid} lies in {path}, which leads out of the cache"
             )

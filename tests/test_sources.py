@@ -623,3 +623,13 @@ def test_a_database_that_is_down_loses_nothing_that_is_known(home, sample_root, 
     assert catalog.datasets(catalog.insertion(PIDS[0])) == known
     with pytest.raises(SourceUnavailable, match="does not answer"):
         catalog.insertion(PIDS[2])
+
+
+def test_a_cache_may_lie_above_the_working_directory(sample_root, monkeypatch):
+    here = sample_root / "samplelab"
+    monkeypatch.chdir(here)
+    above = cubes.source("one", Path("../../") / sample_root.name)
+    plain = cubes.source("one", sample_root)
+    assert above.insertions() == plain.insertions()
+    records = above.datasets(above.insertions()[0])
+    assert [record.path.resolve() for record in records] == [r.path for r in plain.datasets(plain.insertions()[0])]
