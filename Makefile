@@ -10,7 +10,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 
 PY := "$(VENV)/bin/python"
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/examples/*.ipynb)
 
 # Notebooks run on the environment's own kernel, whatever else the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1

@@ -32,7 +32,13 @@ def problem(stem: Path) -> str | None:
 
 def main(folder: Path) -> int:
     """Print every pair that is out of step; return how many."""
-    stems = sorted({p.with_suffix("") for p in folder.glob("*") if p.suffix in {".ipynb", ".py"}})
+    stems = sorted(
+        {
+            p.with_suffix("")
+            for p in folder.rglob("*")
+            if p.suffix in {".ipynb", ".py"} and not {"demo", ".ipynb_checkpoints"} & set(p.parts)
+        }
+    )
     problems = [text for text in map(problem, stems) if text]
     print("\n".join(problems) if problems else f"{len(stems)} pairs in step")
     return len(problems)
