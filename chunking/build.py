@@ -22,9 +22,9 @@ from chunking.manifest import REMEDY, Files, read_manifest, verify_store
 from chunking.on_dask import ClusterLost
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan, region_of
 from chunking.planner import refuse_unknown_errors
-from chunking.products import Product, parse_product
+from chunking.products import Finishing, Product, parse_product
 from chunking.provenance import Origin, attributes, build_key, software
-from chunking.publish import complete, publish, refuse_existing
+from chunking.publish import complete, publish, refuse_existing, seal
 from chunking.room import refuse_too_little_memory
 from chunking.salvage import Salvage
 from chunking.schema import validate
@@ -214,7 +214,7 @@ def build_store(
     root: Path,
     plan: StorePlan,
     product: Product,
-    inputs: Inputs,
+    inputs: Any,
     execute: Executor,
     report: OnProgress,
     *,
@@ -225,7 +225,8 @@ def build_store(
     """Build and publish one store; if another version of it exists, replace or refuse that.
 
     None if another build did it since this one began; `wait` says to wait for such a build. With a `salvage`, the store
-    is there and damaged: its intact parts are taken over, and it is replaced.
+    is there and damaged: its intact parts are taken over, and it is replaced. `inputs` are what the product reads: the
+    `Inputs` of an insertion, or anything else that it knows.
     """
     origin = product.origin(inputs)
     if build_key(origin, product.name, product.parameters) != plan.build_key:
@@ -264,6 +265,10 @@ def build_store(
                 sealed |= written
                 report(at(done))
         stage.sweep()
+        if isinstance(product, Finishing):
+            made = product.finish(folder)
+            seal(folder, made, final)
+            sealed |= made
         encode.consolidate(folder)
         if isinstance(product, LinkedProduct):
             product.link(inputs, folder, final)
@@ -280,6 +285,36 @@ def build_store(
     return final
 
 
+def build_one(
+    root: Path,
+    plan: StorePlan,
+    product: Product,
+    *,
+    existing: str,
+    executor: str,
+    workers: int,
+    progress: OnProgress | None = None,
+) -> Path:
+    """Build one store of a product that knows itself what it reads. Parameters and errors are those of `cubes.build`.
+
+    What equals the plan is left as it is, even with ``existing="replace"``.
+    """
+    if existing not in EXISTING:
+        raise BadArgument(f"existing: expected one of {', '.join(EXISTING)}, got {existing!r}")
+    if existing == "error":
+        refuse_existing(root, [plan.path])
+    final = root / plan.path
+    _refuse_unusable(final, plan, existing)
+    if _is_built(final, plan):
+        return final
+    if "://" not in executor:
+        refuse_too_little_memory([plan], 1 if executor == "serial" else workers)
+    with open_executor(executor, workers, plan.task_bytes) as execute:
+        report = progress or (lambda _: None)
+        build_store(root, plan, product, None, execute, report, replacing=existing == "replace")
+    return final
+
+
 SOURCE, LABELS = "source", "labels"
 
 
@@ -289,7 +324,7 @@ class StoreTask:
 
     folder: Path
     product: Product
-    inputs: Inputs
+    inputs: Any
     arrays: tuple[ArrayPlan, ...]
     attrs: Mapping[str, Any]
 

@@ -49,6 +49,8 @@ class ArrayPlan:
 def region_of(array: ArrayPlan, region: Region, first: ArrayPlan) -> Region:
     """The part of a region that an array has: regions run along the dimensions of the first array of a store.
 
+    Of a dimension that the first array does not have, it is all.
+
     Examples
     --------
     >>> lfp = ArrayPlan("lfp", ("channel", "time"), (2, 9), "float32", (2, 9))
@@ -56,7 +58,10 @@ def region_of(array: ArrayPlan, region: Region, first: ArrayPlan) -> Region:
     >>> region_of(mask, ((0, 2), (3, 6)), lfp)
     ((3, 6),)
     """
-    return tuple(region[first.dims.index(dim)] for dim in array.dims)
+    return tuple(
+        region[first.dims.index(dim)] if dim in first.dims else (0, size)
+        for dim, size in zip(array.dims, array.shape, strict=True)
+    )
 
 
 def chunks_of(array: ArrayPlan, region: Region) -> dict[str, tuple[int, ...]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import xarray as xr
 from numpy.typing import NDArray
 
 from chunking.cost import Cost
+from chunking.manifest import Files
 from chunking.plan import ArrayPlan, Options, Region
 from chunking.provenance import Origin
 from loaders.errors import BadArgument, PlanRefused
@@ -62,6 +64,15 @@ class Product(Protocol):
 
     def check_source(self, inputs: Inputs) -> None:
         """Whatever takes a full read of the source and was not checked when it was loaded."""
+        ...
+
+
+@runtime_checkable
+class Finishing(Protocol):
+    """A product of which something is made from all its chunks."""
+
+    def finish(self, folder: Path) -> Files:
+        """Write it; `folder` is the store in the making, with all chunks and labels. Gives the chunks that it wrote."""
         ...
 
 

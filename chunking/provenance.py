@@ -17,6 +17,14 @@ _VOLTAGE = (".cbin", ".bin")
 
 
 @dataclass(frozen=True, slots=True)
+class SourceStore:
+    """One store that was read, for the provenance of what is made of stores: its path in the root, and its version."""
+
+    rel_path: str
+    build_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """What a product is made of.
 
@@ -25,14 +33,14 @@ class Origin:
     insertion : Insertion
     facts : mapping
         Attributes that this kind of product has, such as the sorter and the number of spikes.
-    sources : sequence of SourceFile
+    sources : sequence of SourceFile or SourceStore
     notes : sequence of str
         What was noticed while reading.
     """
 
     insertion: Insertion
     facts: Mapping[str, Any]
-    sources: Sequence[SourceFile]
+    sources: Sequence[SourceFile | SourceStore]
     notes: Sequence[str]
 
 
@@ -40,7 +48,7 @@ def attributes(origin: Origin, product: str, title: str, parameters: Mapping[str
     """Attributes of a store: identity, what was noticed, and every source file by path, size and hash.
 
     The same inputs give the same attributes whenever they are built, and wherever they came from: times, dataset ids
-    and what only some catalogs know are in the manifest only.
+    and what only some catalogs know are in the manifest only. So are source stores, of which there may be hundreds.
     """
     insertion = origin.insertion
     return {
@@ -58,7 +66,7 @@ def attributes(origin: Origin, product: str, title: str, parameters: Mapping[str
         **origin.facts,
         "notes": "\n".join(origin.notes),
         "parameters": to_json(parameters),
-        "sources": to_json(describe_sources(origin.sources)),
+        "sources": to_json(describe_sources(file for file in origin.sources if isinstance(file, SourceFile))),
         "build_key": build_key(origin, product, parameters),
         "ibl_cubes_version": version("ibl-cubes"),
     }
@@ -92,13 +100,15 @@ def to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
 
 
-def describe_sources(files: Iterable[SourceFile]) -> list[dict[str, Any]]:
+def describe_sources(files: Iterable[SourceFile | SourceStore]) -> list[dict[str, Any]]:
     """Source files by path, revision, size and hash: what makes one of them another."""
     return [_source(file) for file in sorted(files, key=lambda file: file.rel_path)]
 
 
-def _source(file: SourceFile) -> dict[str, Any]:
+def _source(file: SourceFile | SourceStore) -> dict[str, Any]:
     """A file by its path, size and hash. That of voltage is in its own header; its md5 only some catalogs know."""
+    if isinstance(file, SourceStore):
+        return asdict(file)
     hashes = {"sha1": file.sha1} if file.rel_path.endswith(_VOLTAGE) else {"md5": file.md5}
     known = {name: value for name, value in hashes.items() if value}
     return {"path": file.rel_path, "revision": file.revision, "bytes": file.size} | known

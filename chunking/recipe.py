@@ -107,8 +107,10 @@ def read_recipes(store: Path) -> list[Recipe]:
     Raises
     ------
     StoreError
-        If neither can be read.
+        If neither can be read, or the store is a pool.
     """
+    if store.parent.name == "pooled":
+        raise StoreError(f"store {store}: is made of other stores, not of a source; remove it and pool again")
     found = [*_of_manifest(store), *_of_attributes(store)]
     if not found:
         raise StoreError(
