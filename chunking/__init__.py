@@ -7,6 +7,7 @@ module                idea
 ``bins``              exact half-open bins of any rational width (pure)
 ``counting``          spikes -> counts in one pass
 ``perievent``         bins relative to events, which may overlap; spikes counted in them
+``pool_schema``       the variables of a pooled store
 ``layouts``           named chunk shapes, each with the access pattern that it serves
 ``products``          what can be built: the protocol, and products by name
 ``sorting_products``  spikes, counts, channels

@@ -17,8 +17,8 @@ from loaders.records import Catalog
 PLAN_VERSION = 1
 """Of the JSON form."""
 
-KINDS = ("insertions", "sessions")
-"""Folders of a root: what belongs to a probe insertion lies in ``insertions/<pid>``, the rest in ``sessions/<eid>``."""
+PLACES = ("insertions/*", "sessions/*", "pooled")
+"""Folders of a root: what belongs to a probe insertion, to a session, and what is made of many insertions."""
 
 Region = tuple[tuple[int, int], ...]
 """Start and stop along every dimension of an array."""

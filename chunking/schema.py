@@ -182,7 +182,7 @@ def unit_coordinates(insertion: Insertion, units: Units, channels: Channels) -> 
             ours = metric_name(name)
             if ours in coordinates:
                 raise InconsistentData(f"clusters.metrics: two columns would both be called {ours!r}")
-            coordinates[ours] = xr.Variable("unit", _text(values), _metric_attrs(name))
+            coordinates[ours] = xr.Variable("unit", text(values), _metric_attrs(name))
     return coordinates
 
 
@@ -195,10 +195,10 @@ def metric_name(name: str) -> str:
 
 def to_variable(variable: Variable, data: NDArray[Any]) -> xr.Variable:
     """The data of a variable of the schema, with its dimensions and attributes."""
-    return xr.Variable(variable.dims, _text(data), variable.attrs)
+    return xr.Variable(variable.dims, text(data), variable.attrs)
 
 
-def _text(data: NDArray[Any]) -> NDArray[Any]:
+def text(data: NDArray[Any]) -> NDArray[Any]:
     """Text with an explicit dtype: xarray would take an empty array of objects for floats."""
     return data.astype(np.dtypes.StringDType()) if data.dtype.kind == "O" else data
 
@@ -300,6 +300,10 @@ def validate(ds: xr.Dataset) -> None:
         wanted = {name: variable for name, variable in wanted.items() if name != product}  # it lies elsewhere
     if wanted.get("lfp") is LFP and "lfp" in ds.variables and ds.variables["lfp"].dtype.kind == "i":
         wanted["lfp"] = LFP_STEPS
+    if product.startswith("pooled_"):
+        from chunking import pool_schema  # which describes its variables as this module does
+
+        wanted = wanted | pool_schema.of_alignments(ds.attrs.get("alignments", ()))
     problems = [f"variable {name} is missing" for name in sorted(set(wanted) - set(ds.variables))]
     for name, variable in sorted(wanted.items()):
         if name not in ds.variables:
@@ -336,9 +340,13 @@ def expected(product: str, present: Iterable[object] = ()) -> dict[str, Variable
         channel = {name: variable for name, variable in RAW_CHANNEL.items() if name not in GAINS}
         quality = CHANNEL_QUALITY if product.endswith(("_car", "_destriped")) else {}
         return channel | quality | {"time": SAMPLE_TIME, "lfp": LFP, "saturated": SATURATED}
+    if kind == "pooled":
+        from chunking.pool_schema import POOLED
+
+        return POOLED
     raise StoreError(
-        f"attribute 'product': expected spikes, channels, ap, lf, sync, lfp_<rate>hz, counts_<width> or a product of "
-        f"a session, got {product!r}"
+        f"attribute 'product': expected spikes, channels, ap, lf, sync, lfp_<rate>hz, counts_<width>, pooled_<name> or "
+        f"a product of a session, got {product!r}"
     )
 
 

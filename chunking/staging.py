@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from chunking.encode import PARTIAL
 from chunking.journal import Journal
 from chunking.manifest import MANIFEST, Files, compare_files, store_files
-from chunking.plan import KINDS
+from chunking.plan import PLACES
 from chunking.publish import seal
 from loaders.errors import CubesError, StoreError
 
@@ -194,13 +194,15 @@ class Staged:
 def staged(root: Path) -> dict[str, Staged]:
     """The stores in the making, by path relative to the root. Takes no lock, and changes nothing."""
     found = {}
-    for folder in sorted(path for kind in KINDS for path in (root / STAGING).glob(f"{kind}.*.zarr.*/")):
+    kinds = [place.partition("/")[0] for place in PLACES]
+    for folder in sorted(path for kind in kinds for path in (root / STAGING).glob(f"{kind}.*.zarr.*/")):
         name, _, build_key = folder.name.rpartition(".")
         kind, _, store = name.removesuffix(".zarr").partition(".")
         owner, _, product = store.rpartition(".")
+        path = "/".join(filter(None, (kind, owner, f"{product}.zarr")))
         holder = folder.with_name(f"{name}.holder.json")
         held = _held(holder) if _alive(holder) else ""
-        found[f"{kind}/{owner}/{product}.zarr"] = Staged(build_key, len(Journal(folder / _JOURNAL).peek()), held)
+        found[path] = Staged(build_key, len(Journal(folder / _JOURNAL).peek()), held)
     return found
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from chunking.manifest import read_manifest
-from chunking.plan import KINDS
+from chunking.plan import PLACES
 from chunking.publish import after_the_rename
 from loaders.durable import fsync
 from loaders.errors import StoreError
@@ -154,7 +154,7 @@ def collect(root: Path, older_than_s: float = 86_400) -> tuple[list[Path], list[
     """
     reading_since = min(_readers(root), default=float("inf"))
     removed, kept = [], []
-    for version in sorted(path for kind in KINDS for path in root.glob(f"{kind}/*/{VERSIONS}/*")):
+    for version in sorted(path for place in PLACES for path in root.glob(f"{place}/{VERSIONS}/*")):
         replaced = version.stat().st_mtime
         if replaced > reading_since or replaced > time.time() - older_than_s:
             kept.append(version)

@@ -91,7 +91,8 @@ class PinnedStore(LocalStore):
 
 def pin(store: Path) -> PinnedStore:
     """Open the present version of a store, and keep its root from being collected while this process lives."""
-    hold(store.absolute().parents[2])
+    store = store.absolute()
+    hold(store.parents[1 if store.parent.name == "pooled" else 2])
     return PinnedStore(store)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chunking.manifest import read_manifest
-from chunking.plan import KINDS, Plan
+from chunking.plan import PLACES, Plan
 from chunking.provenance import software
 from chunking.schema import CONVENTIONS
 from chunking.staging import staged
 from chunking.versions import VERSIONS
+from cubes.lazy_store import read_metadata
 from cubes.stores import info
 from loaders.errors import NotFound, StoreError
 
@@ -29,7 +31,8 @@ def status(root: str | Path, plan: Plan | None = None) -> pd.DataFrame:
         Folder of the stores.
     plan : Plan, optional
         What there should be. With it, a store is stale if other files, parameters or versions would make it now;
-        without, if another version of the schema, of ibl-cubes or of iblatlas made it.
+        without, if another version of the schema, of ibl-cubes or of iblatlas made it; a pooled store also if a store
+        that it is made of was replaced or removed.
 
     Returns
     -------
@@ -58,7 +61,7 @@ def status(root: str | Path, plan: Plan | None = None) -> pd.DataFrame:
         raise NotFound(f"root {root}: no such folder")
     planned = {} if plan is None else {store.path: store.build_key for store in plan.stores}
     making = staged(root)
-    stores = {path.relative_to(root).as_posix() for kind in KINDS for path in root.glob(f"{kind}/*/*.zarr")}
+    stores = {path.relative_to(root).as_posix() for place in PLACES for path in root.glob(f"{place}/*.zarr")}
     rows = []
     for path in sorted(stores | set(making) | set(planned)):
         folder = root / path
@@ -89,4 +92,18 @@ def _state(store: Path, planned_key: str | None) -> tuple[str, str]:
     for name in ("ibl-cubes", "iblatlas"):
         if made.get(name) != software()[name]:
             return "stale", f"made by {name} {made.get(name)}, now {software()[name]}"
+    others = [source for source in manifest.get("sources", ()) if "build_key" in source and _changed(store, source)]
+    if others:
+        return (
+            "stale",
+            f"{len(others)} of the stores that it is made of were replaced or removed: {others[0]['rel_path']}",
+        )
     return "built", ""
+
+
+def _changed(pooled: Path, source: Mapping[str, str]) -> bool:
+    """Whether a source of a pooled store is not the version that it was made of."""
+    try:
+        return read_metadata(pooled.parents[1] / source["rel_path"]).build_key != source["build_key"]
+    except StoreError:
+        return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chunking.link import is_linked, read_link
 from chunking.manifest import REMEDY, Files, entry, read_manifest
-from chunking.plan import KINDS
+from chunking.plan import PLACES
 from chunking.versions import collect
 from loaders.errors import NotFound, StoreError
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _IDENTITY = ("pid", "product", "subject", "date", "probe", "sorter", "revision")
-_DIMS = ("unit", "channel", "spike", "time", "edge", "line", "knot", "wheel_sample", "space", "keypoint")
+_DIMS = ("unit", "channel", "spike", "time", "edge", "line", "knot", "wheel_sample", "space", "keypoint", "region")
+_NOT_SHAPE = ("knot", "condition_", "time_")  # a pooled store has several of the last two
 _COLUMNS = (*_IDENTITY, "state", "shape", "bytes", "files", "built", "path")
 
 
@@ -66,7 +67,7 @@ def _row(store: Path) -> dict[str, Any]:
         size = sum(path.stat().st_size for path in files)
         return dict.fromkeys((*_IDENTITY, "shape", "built"), "") | known | {"bytes": size, "files": len(files)}
     row = {name: facts["attrs"].get(name, "") for name in _IDENTITY}
-    shape = " x ".join(str(size) for dim, size in facts["dims"].items() if dim != "knot")
+    shape = " x ".join(str(size) for dim, size in facts["dims"].items() if not dim.startswith(_NOT_SHAPE))
     return row | {name: facts[name] for name in ("bytes", "files", "built")} | {"state": "built", "shape": shape}
 
 
@@ -142,8 +143,9 @@ def gc(root: str | Path, *, older_than_s: float = 86_400) -> tuple[list[Path], l
     ([], [])
     """
     root = Path(root)
-    if not any((root / kind).is_dir() for kind in KINDS):
-        raise NotFound(f"root {root}: holds no cubes (there is no folder {' or '.join(KINDS)} in it)")
+    kinds = [place.partition("/")[0] for place in PLACES]
+    if not any((root / kind).is_dir() for kind in kinds):
+        raise NotFound(f"root {root}: holds no cubes (there is no folder {' or '.join(kinds)} in it)")
     return collect(root, older_than_s)
 
 
@@ -151,7 +153,7 @@ def find_stores(path: Path) -> list[Path]:
     """The store at `path`, or all stores below a root; raises NotFound if there are none."""
     if not path.is_dir():
         raise NotFound(f"{path}: no such folder")
-    folders = sorted(store for kind in KINDS for store in path.glob(f"{kind}/*/*.zarr"))
+    folders = sorted(store for place in PLACES for store in path.glob(f"{place}/*.zarr"))
     stores = [path] if path.suffix == ".zarr" else folders
     if not stores:
         raise NotFound(f"{path}: holds no stores (looked for <product>.zarr in insertions/<pid> and sessions/<eid>)")
