@@ -19,6 +19,12 @@ module                idea
 ``pinned_store``      one version of a store; every file that is read is compared with the manifest
 ``opening_many``      the stores of many insertions as one lazy tree
 ``lazy_store``        a store as a dataset from its metadata alone
+``pooling``           many insertions as one cube: unit x condition x time
+``pool_recipe``       which units, events, trials and conditions a pool has
+``pool_members``      which insertions go into it, and why others do not
+``pool_labels``       the labels of its units, regions, conditions and times
+``pool_responses``    what the units of one of them do around events
+``pooled_product``    the product that is built of them
 ``mapping``           a function over many insertions, its results labelled by pid
 ``stores``            what lies in a root: listing, describing, removing old versions
 ``verifying``         stores compared with their manifests, and with their source
@@ -73,6 +79,7 @@ if TYPE_CHECKING:
     from cubes.microvolts import to_uv
     from cubes.opening import open, open_session
     from cubes.opening_many import open_many
+    from cubes.pooling import pool
     from cubes.presence_table import presence
     from cubes.psth_figure import plot_psth
     from cubes.repairing import repair
@@ -115,6 +122,7 @@ _HOME = {
     "plan": "cubes.building",
     "plot_psth": "cubes.psth_figure",
     "plot_voltage": "cubes.voltage_figure",
+    "pool": "cubes.pooling",
     "presence": "cubes.presence_table",
     "release": "loaders.releases",
     "releases": "loaders.releases",
@@ -153,6 +161,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "open_remote",
     "open_session",
     "map",
+    "pool",
     "attach_clock",
     "bin",
     "align",

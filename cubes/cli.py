@@ -321,6 +321,56 @@ def build(
     return _fail_each(built.failed)
 
 
+@app.command
+def pool(
+    root: Path,
+    *,
+    recipe: str = "bwm",
+    where: str | None = None,
+    name: str | None = None,
+    pids: Path | None = None,
+    replace: Json = False,
+    skip_failing: Json = False,
+    executor: str = "threads",
+    workers: int = 2,
+) -> None:
+    """Pool the responses of many insertions into ROOT/pooled/NAME.zarr: unit x condition x time, and regions.
+
+    The same command goes on after an interruption, and does nothing if nothing has changed.
+
+    Parameters
+    ----------
+    root
+        Folder of the stores: spikes of the insertions, trials of their sessions.
+    recipe
+        bwm (the four alignments of the brain-wide map paper), or a .toml file like it.
+    where
+        Only these insertions: an expression such as "lab == 'wittenlab' and date >= '2020-01-01'".
+    name
+        Of the store; by default that of the recipe.
+    pids
+        File with the pids of insertions, one a line; what follows a # is a comment.
+    replace
+        Make a store of this name anew that was made of other insertions or by another recipe.
+    skip_failing
+        Leave out insertions without spikes, trials or units that are wanted, instead of refusing; each is named.
+    executor
+        threads, serial, processes, dask (a cluster on this machine), or the address of a dask scheduler.
+    workers
+        Threads or processes.
+    """
+    from cubes.pooling import make_pool
+
+    chosen = None if pids is None else _read_pids(pids)
+    errors, existing = "skip" if skip_failing else "raise", "replace" if replace else "skip"
+    with Bar() as bar:
+        how = {"executor": executor, "existing": existing, "progress": bar.update}
+        path, left_out = make_pool(root, where, recipe, chosen, name=name, errors=errors, workers=workers, **how)
+    for pid, reason in left_out.items():
+        print(f"left out: {pid}: {reason}", file=sys.stderr)
+    print(path)
+
+
 def _read_pids(path: Path) -> tuple[str, ...]:
     """The pids of a file, one a line, without comments."""
     lines = [line.partition("#")[0].strip() for line in _read_text(path, "text with one pid a line").splitlines()]
