@@ -79,3 +79,12 @@ def test_bench_cluster(tmp_path):
     for line in ("| 3 | serial |", "| 3 | dask |"):
         assert line in result.stdout
     assert (tmp_path / "cost.png").stat().st_size > 10_000
+
+
+def test_bench_pool(tmp_path):
+    few = ["--insertions", "1", "5", "--units", "4", "--trials", "20", "--minutes", "1"]
+    command = [sys.executable, BENCHMARKS / "bench_pool.py", *few]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "| 5 | " in result.stdout
+    assert "75,708 units at the last rate" in result.stdout
