@@ -20,7 +20,7 @@ from pathlib import Path
 from measure import peak_memory
 
 import cubes
-from chunking.manifest import entry, read_manifest
+from chunking.manifest import entry, make_manifest, read_manifest
 from loaders.sample import write_sample
 
 
@@ -33,8 +33,10 @@ def copy_store(store: Path, root: Path, pid: str) -> None:
         text = (store / name).read_text().replace(old, pid)
         (copy / name).unlink()
         (copy / name).write_text(text)
-    manifest = read_manifest(copy)
-    manifest["files"]["zarr.json"] = entry(copy / "zarr.json")
+    manifest = read_manifest(store)
+    files = manifest["files"] | {"zarr.json": entry(copy / "zarr.json")}
+    facts = {name: fact for name, fact in manifest.items() if name not in ("manifest_version", "files", "crc32")}
+    manifest = make_manifest(files, facts)
     (copy / "manifest.json").write_text(json.dumps(manifest, sort_keys=True, indent=1))
 
 

@@ -90,6 +90,15 @@ def baseline(values: xr.DataArray, window: tuple[float, float]) -> xr.DataArray:
     ------
     BadArgument
         If no bin lies in the window.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> spikes = cubes.open("my-cubes", pid)["spikes"]
+    >>> rate = cubes.to_rate(cubes.align(spikes, [10.0, 20.0], window=(-0.5, 1), width=0.1).counts)
+    >>> change = cubes.baseline(rate, (-0.5, 0))
+    >>> abs(float(change.sel(time=slice(-0.5, 0)).sum())) < 0.1
+    True
     """
     before = in_window(values, window, "window").mean("time", skipna=False)
     less: xr.DataArray = (values - before).assign_attrs(values.attrs)
@@ -128,6 +137,14 @@ def smooth(values: xr.DataArray, sd: float, *, causal: bool = False) -> xr.DataA
     ------
     BadArgument
         If `sd` is not positive, or the bins are not evenly spaced.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> spikes = cubes.open("my-cubes", pid)["spikes"]
+    >>> rate = cubes.to_rate(cubes.align(spikes, [10.0, 20.0], window=(-0.5, 1), width=0.01).counts)
+    >>> cubes.smooth(rate, 0.02).attrs["smoothing"]
+    'Gaussian kernel, sd 0.02 s, cut at 4 sd'
     """
     if not sd > 0:
         raise BadArgument(f"sd: expected seconds above 0, got {sd}")

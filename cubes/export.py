@@ -121,6 +121,12 @@ def write_spikes_h5(spikes: xr.Dataset | xr.DataTree, path: str | Path, duplicat
         If the file exists.
     NotFound
         If h5py is not installed.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> spikes = cubes.open("my-cubes", pid)["spikes"]
+    >>> cubes.write_spikes_h5(spikes, "spikes.h5")  # doctest: +SKIP
     """
     h5py = _h5py()
     ds = spikes.to_dataset() if isinstance(spikes, xr.DataTree) else spikes
@@ -175,6 +181,12 @@ def read_spikes_h5(path: str | Path) -> xr.Dataset:
         If there is no such file, or h5py is not installed.
     CorruptData
         If a group has no ``times``, or they are not in order.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> cubes.read_spikes_h5("spikes.h5").sizes["unit"]  # doctest: +SKIP
+    500
     """
     h5py = _h5py()
     path = Path(path)

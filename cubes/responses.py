@@ -41,6 +41,15 @@ def responsive(
     ------
     BadArgument
         If a window has no bins, or fewer than two trials are left.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> spikes = cubes.open("my-cubes", pid)["spikes"]
+    >>> aligned = cubes.align(spikes, [10.0, 20.0, 30.0, 40.0], window=(-0.5, 0.5), width=0.1)
+    >>> tested = cubes.responsive(aligned, baseline=(-0.5, 0), response=(0, 0.5))
+    >>> tested.sizes, int(tested["n"][0])
+    (Frozen({'unit': 500}), 4)
     """
     counts = aligned["counts"] if isinstance(aligned, xr.Dataset) else aligned
     dim = event_dim(counts)
@@ -91,6 +100,14 @@ def reaction_times(trials: xr.Dataset) -> xr.Dataset:
     ------
     BadArgument
         If a column is missing.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> import xarray as xr
+    >>> times = {"stimOn_times": 10.0, "firstMovement_times": 10.25, "response_times": 10.5}
+    >>> cubes.reaction_times(xr.Dataset({name: ("trial", [t]) for name, t in times.items()})).movement_time.values
+    array([0.25])
     """
     _need(trials, "stimOn_times", "response_times", "firstMovement_times")
     seconds = {"response_time": "response_times", "movement_time": "firstMovement_times"}
@@ -119,6 +136,17 @@ def psychometric(trials: xr.Dataset) -> pd.DataFrame:
     ------
     BadArgument
         If a column is missing.
+
+    Examples
+    --------
+    >>> import cubes
+    >>> import xarray as xr
+    >>> nan = float("nan")
+    >>> columns = {"contrastLeft": [nan, 1.0], "contrastRight": [1.0, nan], "choice": [-1.0, -1.0]}
+    >>> columns["probabilityLeft"] = [0.5, 0.5]
+    >>> trials = xr.Dataset({name: ("trial", values) for name, values in columns.items()})
+    >>> cubes.psychometric(trials)["p_right"].to_dict()
+    {(0.5, -100.0): 1.0, (0.5, 100.0): 1.0}
     """
     import pandas as pd
 

@@ -17,7 +17,7 @@ from cubes.pinned_store import PinnedStore
 from loaders.errors import StoreError
 
 LAYOUTS = ("balanced", "by-unit", "by-time")
-PLACES = [(build.StoreTask, "_write"), (encode, "consolidate"), (build, "_check"), (build, "complete")]
+PLACES = [(build.StoreTask, "_write"), (encode, "consolidate"), (build, "check_store"), (build, "complete")]
 PLACES += [(build, "publish"), (build, "replace")]
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
