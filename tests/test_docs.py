@@ -90,11 +90,14 @@ def network(here, endpoint, monkeypatch):
 
 def test_the_python_of_the_readme(here, network):
     names = {}
-    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, events, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(first, names)
     assert names["ca1"].sizes["unit"] > 0
     assert names["counts"].sizes["unit"] == names["thalamus"].sizes["unit"] > 0
     assert list(names["many"].children) == names["rates"].pid.values.tolist() == [names["pid"]]
+    exec(events, names)
+    assert names["aligned"].counts.dims == ("unit", "trial", "time")
+    assert names["rate"]["mean"].attrs["units"] == "Hz"
     exec(second, names)
     assert names["pid"] == RELEASED
     streamed, window = cubes.open("my-cubes", RELEASED)["ap"].ap, {"channel": slice(9), "time": slice(999)}

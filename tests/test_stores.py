@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -537,3 +538,13 @@ def test_the_build_key_leaves_out_what_only_some_catalogs_know(sample_source, sa
 
     assert key(replace(ours, model="")) == key(ours)
     assert len({key(ours), key(replace(ours, eid="")), key(replace(ours, comment=""))}) == 3
+
+
+def test_consolidated_metadata_are_those_of_zarr(store, tmp_path):
+    copy = shutil.copytree(store, tmp_path / "copy.zarr")
+    (copy / "zarr.json").unlink()
+    with pytest.warns(UserWarning, match="Consolidated metadata"):
+        attrs = json.loads((store / "zarr.json").read_text())["attributes"]
+        zarr.open_group(copy, mode="a", zarr_format=3, attributes=attrs)
+        zarr.consolidate_metadata(copy)
+    assert (copy / "zarr.json").read_text() == (store / "zarr.json").read_text()
