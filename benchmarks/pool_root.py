@@ -16,8 +16,9 @@ from chunking import encode
 from chunking.build import build_one
 from chunking.plan import StorePlan
 from chunking.products import Product
-from chunking.provenance import build_key
+from chunking.provenance import build_key, software
 from chunking.publish import complete, publish
+from chunking.schema import CONVENTIONS
 from chunking.sorting_products import SpikesProduct
 from loaders.records import Channels, Insertion, Sorting, SourceFile, Spikes, Units
 from loaders.regions import locate
@@ -95,10 +96,10 @@ def write_trials(root: Path, eid: str, trials: Mapping[str, NDArray[Any]]) -> Pa
     ds = xr.Dataset(columns, {"trial": np.arange(len(next(iter(trials.values()))))})
     folder = root / f"{eid}.trials"
     encode.create_arrays(folder, ())
-    encode.write_labels(folder, ds.assign_attrs(product="trials", eid=eid, build_key=key))
+    encode.write_labels(folder, ds.assign_attrs(Conventions=CONVENTIONS, product="trials", eid=eid, build_key=key))
     encode.consolidate(folder)
     final = root / "sessions" / eid / "trials.zarr"
-    complete(folder, final, {}, {"product": "trials", "build_key": key})
+    complete(folder, final, {}, {"product": "trials", "build_key": key, "software": software()})
     publish(folder, final)
     return final
 

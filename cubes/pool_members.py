@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from chunking.manifest import verify_store
 from chunking.provenance import SourceStore
 from cubes.lazy_store import Metadata, lazy_dataset, read_metadata
+from cubes.opening import IDENTITY
 from cubes.opening_many import find_metadata
 from cubes.pool_recipe import Recipe
 from loaders.errors import BadArgument, CubesError, InconsistentData, NotFound, StoreError
+from loaders.records import Insertion
+from loaders.session_files import session_id
 from loaders.table_filters import Sieve
 
 if TYPE_CHECKING:
@@ -100,10 +103,9 @@ def _version(root: Path, store: Metadata) -> SourceStore:
 
 
 def trials_store(root: Path, spikes: Metadata) -> Path:
-    """Where the trials of the session of an insertion lie; raises NotFound if the session is not known."""
-    if not spikes.attrs["eid"]:
-        raise NotFound(f"pid {spikes.attrs['pid']}: its session has no eid, so that its trials cannot be found")
-    return root / "sessions" / str(spikes.attrs["eid"]) / "trials.zarr"
+    """Where the trials of the session of an insertion lie."""
+    insertion = Insertion(**{name: spikes.attrs[name] for name in IDENTITY})
+    return root / "sessions" / session_id(insertion) / "trials.zarr"
 
 
 def open_source(root: Path, source: SourceStore) -> tuple[xr.Dataset, Metadata]:

@@ -89,11 +89,12 @@ def pool(
 
     Examples
     --------
-    The root must have the products ``spikes`` and ``trials``:
-
-    >>> import cubes  # doctest: +SKIP
-    >>> pooled = cubes.pool("my-cubes", "lab == 'samplelab'")  # doctest: +SKIP
-    >>> pooled.stim.sel(condition_stim="left").mean("time_stim").groupby("acronym_beryl").mean()  # doctest: +SKIP
+    >>> import cubes
+    >>> plan = cubes.plan(cubes.source("one", "sample"), [pid], ["spikes", "trials"], root="my-cubes")
+    >>> _ = cubes.build(plan, existing="skip")
+    >>> pooled = cubes.pool("my-cubes", "lab == 'samplelab'", recipe="bwm")
+    >>> pooled.stim.dims, pooled.stim.attrs["units"]
+    (('unit', 'condition_stim', 'time_stim'), 'Hz')
     """
     how: dict[str, Any] = {"existing": existing, "executor": executor, "workers": workers, "progress": progress}
     path, _ = make_pool(Path(root), query, recipe, pids, name=name, errors=errors, **how)

@@ -455,8 +455,9 @@ def test_insertions_that_cannot_be_pooled_are_named_or_left_out(recorded):
     with pytest.raises(StoreError) as raised:
         cubes.pool(root, recipe=poor)
     message = str(raised.value)
-    for pid, why in {"lonely": "trials.zarr: does not exist", "no-session": "no eid", "empty": "not built",
-                     "pid3": "is damaged", "pid0": "none of its 9 units is wanted"}.items():  # fmt: skip
+    reasons = dict.fromkeys(("lonely", "no-session"), "trials.zarr: does not exist")
+    reasons |= {"empty": "not built", "pid3": "is damaged", "pid0": "none of its 9 units is wanted"}
+    for pid, why in reasons.items():
         assert re.search(f"{pid}: [^;]*{why}", message), (pid, message)
     ds = cubes.pool(root, recipe=poor, errors="skip")
     assert set(ds.pid.values) == {"pid1", "pid2"}
@@ -471,6 +472,32 @@ def test_insertions_that_cannot_be_pooled_are_named_or_left_out(recorded):
         cubes.pool(root, recipe=poor, pids=["lonely"], errors="skip")
     with pytest.raises(BadArgument, match="errors: expected one of raise, skip"):
         cubes.pool(root, recipe=poor, errors="ignore")
+
+
+def test_a_session_without_an_eid_is_found_as_where_it_was_built(tiny, tmp_path):
+    root = tmp_path / "root"
+    cubes.build(cubes.plan(cubes.source("folder", tiny.folder), [tiny.pid], ["spikes"], root=root))
+    write_trials(root, tiny.pid.removesuffix("_probe00"), random_trials(np.random.default_rng(0), 9, STOP_S))
+    ds = cubes.pool(root, recipe=RECIPE)
+    assert ds.pid.values.tolist() == [tiny.pid] * int((tiny.metrics().label == 1).sum())
+
+
+def test_trials_as_they_are_built_from_their_files(sample_source, tmp_path):
+    """Equal to aligning and averaging one insertion by hand."""
+    pid = sample_source.insertions()[0].pid
+    cubes.build(cubes.plan(sample_source, [pid], ["spikes", "trials"], root=tmp_path))
+    pooled = cubes.pool(tmp_path)
+    tree = cubes.open(tmp_path, pid)
+    trials = tree["trials"].to_dataset()
+    chosen = trials.isel(trial=np.flatnonzero(trials.bwm_include.values & (trials.feedbackType.values == 1)))
+    good = cubes.select(tree["spikes"], good=True)
+    aligned = cubes.align(good, chosen, (0, 0.7), "12.5ms", "1/480", on="feedback_times")
+    by_hand = cubes.psth(aligned).load()
+    ours = pooled.sel(condition_fback="correct").load()
+    assert ours.unit.values.tolist() == by_hand.uuid.values.tolist()
+    np.testing.assert_allclose(ours.fback, by_hand["mean"], rtol=1e-5)
+    np.testing.assert_allclose(ours.fback_sem, by_hand["sem"], rtol=1e-4, atol=1e-5)
+    assert set(ours.fback_n.values) == set(np.unique(by_hand["n"])) == {chosen.sizes["trial"]}
 
 
 def test_damage_that_only_reading_shows_ends_the_build(recorded):
