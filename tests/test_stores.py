@@ -542,9 +542,10 @@ def test_the_build_key_leaves_out_what_only_some_catalogs_know(sample_source, sa
 
 def test_consolidated_metadata_are_those_of_zarr(store, tmp_path):
     copy = shutil.copytree(store, tmp_path / "copy.zarr")
-    (copy / "zarr.json").unlink()
+    for file in ("zarr.json", "manifest.json"):
+        (copy / file).unlink()
+    attrs = json.loads((store / "zarr.json").read_text())["attributes"]
+    zarr.open_group(copy, mode="a", zarr_format=3, attributes=attrs)
     with pytest.warns(UserWarning, match="Consolidated metadata"):
-        attrs = json.loads((store / "zarr.json").read_text())["attributes"]
-        zarr.open_group(copy, mode="a", zarr_format=3, attributes=attrs)
         zarr.consolidate_metadata(copy)
     assert (copy / "zarr.json").read_text() == (store / "zarr.json").read_text()
