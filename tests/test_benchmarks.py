@@ -62,6 +62,16 @@ def test_bench_fetch(tmp_path):
         assert line in result.stdout
 
 
+def test_bench_align(tmp_path):
+    few = ["--units", "5", "--minutes", "1", "--events", "4", "--rounds", "1"]
+    command = [sys.executable, BENCHMARKS / "bench_align.py", *few]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = [line.strip("| ").split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")][1:]
+    assert {"ours", "brainbox calculate_peths"} <= {row[0] for row in rows}
+    assert len({row[-1] for row in rows}) == 1  # all of them count the same spikes
+
+
 def test_bench_many(tmp_path):
     command = [sys.executable, BENCHMARKS / "bench_many.py", "--stores", "11"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
