@@ -54,13 +54,14 @@ def without_sums() -> None:
 def without_all() -> None:
     """Chunks and metadata are written, and the store is moved to its place."""
     import chunking.build
+    import chunking.homes
     import chunking.staging
 
     without_journal()
     without_sums()
     chunking.staging.seal = nothing
     chunking.build.complete = nothing
-    chunking.build.publish = move
+    chunking.homes.publish = move
 
 
 def move(store: Path, final: Path) -> None:

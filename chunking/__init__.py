@@ -38,6 +38,11 @@ module                idea
 ``journal``           which parts of it are on disk for good
 ``group_commit``      parts that are finished while the disk is busy, committed together
 ``publish``           staging folder -> final path, in one rename
+``homes``             where finished stores go: a folder, or another home
+``bucket``            an S3 bucket as a home: manifest last, conditional puts
+``icechunk_repo``     a store as an icechunk repository: commits in batches, a tag when it is complete
+``objects``           the objects of a bucket, and errors that say what to do
+``delivered``         a store in another home, read by key and compared with its manifest
 ``versions``          replacing a store that others read; removing what nobody can be reading
 ``executors``         where tasks run: this thread, threads, processes, a dask cluster
 ``completed``         results of futures as they come, until somebody says stop

@@ -17,19 +17,20 @@ from chunking import encode
 from chunking.at_once import map_at_once
 from chunking.executors import Executor, open_executor
 from chunking.group_commit import group_commit
+from chunking.homes import Folder, Home
 from chunking.linked_product import LinkedProduct
-from chunking.manifest import REMEDY, Files, read_manifest, verify_store
+from chunking.manifest import REMEDY, Files, read_manifest
 from chunking.on_dask import ClusterLost
 from chunking.plan import ArrayPlan, Plan, Region, StorePlan, region_of
 from chunking.planner import refuse_unknown_errors
 from chunking.products import Finishing, Product, parse_product
 from chunking.provenance import Origin, attributes, build_key, software
-from chunking.publish import complete, publish, refuse_existing, seal
+from chunking.publish import complete, refuse_existing, seal
 from chunking.room import refuse_too_little_memory
 from chunking.salvage import Salvage
 from chunking.schema import validate
 from chunking.staging import Held, staging
-from chunking.versions import finish_replacement, replace
+from chunking.versions import replace
 from loaders.errors import BadArgument, CubesError, InconsistentData, StoreError
 from loaders.inputs import Inputs, RecordedSession
 
@@ -51,8 +52,8 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-class Built(list[Path]):
-    """The stores that were built.
+class Built(list[Path | str]):
+    """The stores that were built: paths, or urls.
 
     Attributes
     ----------
@@ -79,10 +80,10 @@ def run(
     if existing not in EXISTING:
         raise BadArgument(f"existing: expected one of {', '.join(EXISTING)}, got {existing!r}")
     if existing == "error":
-        refuse_existing(plan.root, [store.path for store in plan.stores])
+        refuse_existing(plan.home, [store.path for store in plan.stores])
     if errors == "raise":
         for store in plan.stores:
-            _refuse_unusable(plan.root / store.path, store, existing)
+            _refuse_unusable(plan.home, store, existing)
     if "://" not in executor:  # which has machines of its own
         refuse_too_little_memory(plan.stores, 1 if executor == "serial" else workers)
     largest = max((store.task_bytes for store in plan.stores), default=0)
@@ -123,7 +124,7 @@ class Work:
 class Outcome:
     """What became of one insertion."""
 
-    built: list[Path] = field(default_factory=list)
+    built: list[Path | str] = field(default_factory=list)
     failed: str = ""
     held: bool = False
 
@@ -155,7 +156,7 @@ def _build_pid(work: Work, stores: Sequence[StorePlan]) -> Outcome:
     try:
         if work.errors == "report":  # otherwise it was done for all of them before any work
             for store in stores:
-                _refuse_unusable(work.plan.root / store.path, store, work.existing)
+                _refuse_unusable(work.plan.home, store, work.existing)
         _build_stores(work, stores, outcome.built)
     except ClusterLost:  # it would be the same for all the others, each after a minute
         raise
@@ -169,45 +170,49 @@ def _build_pid(work: Work, stores: Sequence[StorePlan]) -> Outcome:
     return outcome
 
 
-def _build_stores(work: Work, stores: Sequence[StorePlan], built: list[Path]) -> None:
+def _build_stores(work: Work, stores: Sequence[StorePlan], built: list[Path | str]) -> None:
     plan = work.plan
-    todo = [store for store in stores if not _is_built(plan.root / store.path, store)]
+    todo = [store for store in stores if not _is_built(plan.home, store)]
     if not todo:
         return
     with work.asking:
         session = RecordedSession.of(plan.catalog, todo[0].pid)
     inputs = Inputs(session, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
-    replacing, wait = work.existing == "replace", work.wait
+    how: Any = {"replacing": work.existing == "replace", "wait": work.wait, "home": plan.home}
     for store in todo:
         product = parse_product(store.product, plan.options)
-        path = build_store(plan.root, store, product, inputs, work.execute, work.report, replacing=replacing, wait=wait)
+        path = build_store(plan.root, store, product, inputs, work.execute, work.report, **how)
         built += [path] if path else []
 
 
-def _is_built(path: Path, plan: StorePlan) -> bool:
-    return path.exists() and read_manifest(path).get("build_key") == plan.build_key
+def _is_built(home: Home, plan: StorePlan) -> bool:
+    return home.present(plan.path) == plan.build_key
 
 
-def _refuse_unusable(path: Path, plan: StorePlan, existing: str) -> None:
+def _refuse_unusable(home: Home, plan: StorePlan, existing: str) -> None:
     """Raise StoreError if a store exists that is damaged or, unless it is to be replaced, not the planned one."""
     if existing == "skip":
-        _refuse_other(path, plan)
-    _refuse_damaged(path, plan)
+        _refuse_other(home, plan)
+    _refuse_damaged(home, plan)
 
 
-def _refuse_other(path: Path, plan: StorePlan) -> None:
+def _refuse_other(home: Home, plan: StorePlan) -> None:
     """Raise StoreError if a store exists that is not the planned one: another sorting, other files, another layout."""
-    if path.exists() and not _is_built(path, plan):
+    if home.exists(plan.path) and not _is_built(home, plan):
         raise StoreError(
-            f"store {path}: exists, but was built from other files, parameters or versions than planned now (sorter "
-            f"{plan.sorter!r}, revision {plan.revision!r}); replace it, remove it or choose another root"
+            f"store {home.where(plan.path)}: exists, but was built from other files, parameters or versions than "
+            f"planned now (sorter {plan.sorter!r}, revision {plan.revision!r}); replace it, remove it or choose "
+            "another root"
         )
 
 
-def _refuse_damaged(path: Path, plan: StorePlan) -> None:
+def _refuse_damaged(home: Home, plan: StorePlan) -> None:
     """Raise StoreError if the planned store exists, but lacks files or has cut ones: it would pass for built."""
-    if _is_built(path, plan) and (problems := verify_store(path, quick=True)):
-        raise StoreError(f"store {path}: exists, but is damaged ({problems[0].key}: {problems[0].what}); {REMEDY}")
+    if _is_built(home, plan) and (problems := home.problems(plan.path)):
+        remedy = REMEDY if isinstance(home, Folder) and home.store == "zarr" else "remove it and build it again"
+        raise StoreError(
+            f"store {home.where(plan.path)}: exists, but is damaged ({problems[0].key}: {problems[0].what}); {remedy}"
+        )
 
 
 def build_store(
@@ -221,13 +226,15 @@ def build_store(
     replacing: bool,
     wait: bool = False,
     salvage: Salvage | None = None,
-) -> Path | None:
-    """Build and publish one store; if another version of it exists, replace or refuse that.
+    home: Home | None = None,
+) -> Path | str | None:
+    """Build one store in `root` and publish it there, or in another home; replace or refuse another version of it.
 
     None if another build did it since this one began; `wait` says to wait for such a build. With a `salvage`, the store
     is there and damaged: its intact parts are taken over, and it is replaced. `inputs` are what the product reads: the
     `Inputs` of an insertion, or anything else that it knows.
     """
+    home = home or Folder(root)
     origin = product.origin(inputs)
     if build_key(origin, product.name, product.parameters) != plan.build_key:
         raise InconsistentData(
@@ -238,12 +245,12 @@ def build_store(
     with staging(root, plan.path, plan.build_key, wait=wait) as stage:
         final = root / plan.path
         if salvage is None:
-            if _is_built(final, plan):
+            if _is_built(home, plan):
                 return None
-            if replacing and finish_replacement(final, plan.build_key):
-                return final
+            if home.finish(plan.path, plan.build_key, replacing=replacing):
+                return home.where(plan.path)
             if not replacing:
-                _refuse_other(final, plan)
+                _refuse_other(home, plan)
         folder = stage.store
         finished = stage.resume()
         if salvage is not None:
@@ -277,12 +284,10 @@ def build_store(
         if salvage is not None:
             salvage.refuse_other(read_manifest(folder)["files"])
             replace(folder, final, "damaged")
-        elif final.exists():
-            replace(folder, final)
         else:
-            publish(folder, final)
+            home.publish(folder, plan.path, replacing=replacing)
     report(at(len(plan.regions) + 3))
-    return final
+    return home.where(plan.path)
 
 
 def build_one(
@@ -301,18 +306,18 @@ def build_one(
     """
     if existing not in EXISTING:
         raise BadArgument(f"existing: expected one of {', '.join(EXISTING)}, got {existing!r}")
+    home = Folder(root)
     if existing == "error":
-        refuse_existing(root, [plan.path])
-    final = root / plan.path
-    _refuse_unusable(final, plan, existing)
-    if _is_built(final, plan):
-        return final
+        refuse_existing(home, [plan.path])
+    _refuse_unusable(home, plan, existing)
+    if _is_built(home, plan):
+        return home.where(plan.path)
     if "://" not in executor:
         refuse_too_little_memory([plan], 1 if executor == "serial" else workers)
     with open_executor(executor, workers, plan.task_bytes) as execute:
         report = progress or (lambda _: None)
         build_store(root, plan, product, None, execute, report, replacing=existing == "replace")
-    return final
+    return home.where(plan.path)
 
 
 SOURCE, LABELS = "source", "labels"

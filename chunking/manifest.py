@@ -72,6 +72,11 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
     return crc32(json.dumps(said, sort_keys=True).encode())
 
 
+def has_own_checksum(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest says what it said when it was written."""
+    return manifest.get("crc32") == _checksum(manifest)
+
+
 def read_manifest(store: Path) -> dict[str, Any]:
     """Read the manifest of a store.
 

@@ -8,13 +8,16 @@ from itertools import groupby
 from itertools import product as combinations
 from math import ceil, prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from loaders.records import Catalog
 
-PLAN_VERSION = 1
+if TYPE_CHECKING:
+    from chunking.homes import Home
+
+PLAN_VERSION = 2
 """Of the JSON form."""
 
 PLACES = ("insertions/*", "sessions/*", "pooled")
@@ -213,7 +216,9 @@ class Plan:
     Attributes
     ----------
     root : Path
-        Folder of the stores.
+        Folder in which the stores are made.
+    home : Home
+        Where they are published: that folder, or another home.
     stores : tuple of StorePlan
     options : Options
         Layouts and the window of the voltage.
@@ -226,6 +231,7 @@ class Plan:
     """
 
     root: Path
+    home: Home
     stores: tuple[StorePlan, ...]
     options: Options
     catalog: Catalog = field(repr=False, compare=False)
@@ -255,7 +261,9 @@ class Plan:
         return replace(self, calibration=calibrate(self, executor=executor, workers=workers))
 
     @classmethod
-    def from_json(cls, text: str, source: Catalog, root: str | Path | None = None) -> Plan:
+    def from_json(
+        cls, text: str, source: Catalog, root: str | Path | None = None, *, scratch: str | Path | None = None
+    ) -> Plan:
         """The same plan again, on this machine and with its source: see `chunking.planner.plan_again`.
 
         Parameters
@@ -265,7 +273,9 @@ class Plan:
         source : Catalog
             Has to hold the same files.
         root : path, optional
-            Another folder for the stores.
+            Another folder or url for the stores.
+        scratch : path, optional
+            As for `cubes.plan`.
 
         Raises
         ------
@@ -284,7 +294,7 @@ class Plan:
         """
         from chunking.planner import plan_again
 
-        return plan_again(text, source, None if root is None else Path(root))
+        return plan_again(text, source, root, scratch)
 
     @property
     def todo(self) -> tuple[StorePlan, ...]:
@@ -309,7 +319,8 @@ class Plan:
         sums = {key: sum(store[key] for store in stores) for key in ("tasks", "read_bytes", "bytes", "disk_bytes")}
         return {
             "plan_version": PLAN_VERSION,
-            "root": str(self.root),
+            "root": str(self.home),
+            "store": self.home.store,
             "options": asdict(self.options),
             **sums,
             "task_bytes": max((store["task_bytes"] for store in stores), default=0),
@@ -352,7 +363,7 @@ class Plan:
         disk = sum(self.disk_bytes(store) for store in self.stores)
         memory = max((store.task_bytes for store in self.stores), default=0)
         lines = [
-            f"{len(self.stores)} stores in {self.root}: {tasks} tasks, {chunks} chunks",
+            f"{len(self.stores)} stores in {self.home}: {tasks} tasks, {chunks} chunks",
             f"{human_bytes(read)} to read; {human_bytes(size)} before compression, about {human_bytes(disk)} on disk; "
             f"a task holds up to {human_bytes(memory)}",
         ]

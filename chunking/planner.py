@@ -10,6 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from chunking.homes import Folder, Home, home_of, workplace
 from chunking.plan import PLAN_VERSION, Calibration, Options, Plan, Speed, StorePlan
 from chunking.products import Product, parse_product
 from chunking.provenance import build_key
@@ -27,6 +28,7 @@ def make_plan(
     pids: Iterable[str],
     products: Iterable[str],
     root: Path,
+    home: Home,
     *,
     sorter: str | None = None,
     revision: str | None = None,
@@ -41,6 +43,7 @@ def make_plan(
         raise PlanRefused(f"link: expected ap or lf, got {', '.join(unlinkable)}")
     if absent := sorted(set(options.link) - set(products)):
         raise PlanRefused(f"link: {', '.join(absent)} is not among the products {', '.join(products)}; add it to them")
+    _refuse_links_elsewhere(options, home)
     chosen = {p.name: p for p in (parse_product(name, options) for name in products if name != GROUP)}
     if options.window_s is not None and not any(hasattr(product, "window_s") for product in chosen.values()):
         raise PlanRefused(f"window: none of the products {', '.join(products)} takes one; it is for ap, lf and lfp")
@@ -51,9 +54,9 @@ def make_plan(
             inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
             seen = {store.path for store in stores}  # a session is that of two probes
             wanted = [product for product in chosen.values() if _path(inputs.insertion, product) not in seen]
-            planned = [plan_store(root, inputs, product) for product in wanted]
+            planned = [plan_store(home, inputs, product) for product in wanted]
             if GROUP in products:
-                planned += _plan_group(root, inputs, options.tracker, seen | {store.path for store in planned})
+                planned += _plan_group(home, inputs, options.tracker, seen | {store.path for store in planned})
             refuse_too_little_memory(planned)
         except (CubesError, OSError) as error:
             if errors == "raise":
@@ -61,11 +64,11 @@ def make_plan(
             refused[pid] = str(error)
         else:
             stores += planned
-    refuse_full_disk(root, stores)
-    return Plan(root, tuple(stores), options, catalog, refused)
+    _refuse_full_disk(root, home, stores)
+    return Plan(root, home, tuple(stores), options, catalog, refused)
 
 
-def plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
+def plan_store(home: Home, inputs: Inputs, product: Product) -> StorePlan:
     """Plan the store of one product, whatever it takes."""
     origin = product.origin(inputs)
     arrays, regions = product.arrays(inputs)
@@ -85,7 +88,7 @@ def plan_store(root: Path, inputs: Inputs, product: Product) -> StorePlan:
         disk_bytes=cost.disk_bytes,
         task_bytes=cost.task_bytes,
         build_key=build_key(origin, product.name, product.parameters),
-        exists=(root / path).exists(),
+        exists=home.exists(path),
     )
 
 
@@ -96,13 +99,13 @@ def _path(insertion: Insertion, product: Product) -> str:
     return f"insertions/{check_pid(insertion.pid)}/{product.name}.zarr"
 
 
-def _plan_group(root: Path, inputs: Inputs, tracker: str, seen: set[str]) -> list[StorePlan]:
+def _plan_group(home: Home, inputs: Inputs, tracker: str, seen: set[str]) -> list[StorePlan]:
     """Every product that the session has and that is not planned yet; NotFound if it has none."""
     products = {_path(inputs.insertion, product): product for product in session_products(tracker).values()}
     planned, missing = [], []
     for path, product in products.items():
         try:
-            planned += [plan_store(root, inputs, product)] if path not in seen else []
+            planned += [plan_store(home, inputs, product)] if path not in seen else []
         except NotRecorded as error:
             missing.append(str(error))
     if not planned and not seen & set(products):
@@ -110,7 +113,18 @@ def _plan_group(root: Path, inputs: Inputs, tracker: str, seen: set[str]) -> lis
     return planned
 
 
-def plan_again(text: str, catalog: Catalog, root: Path | None = None) -> Plan:
+def _refuse_links_elsewhere(options: Options, home: Home) -> None:
+    if options.link and not (isinstance(home, Folder) and home.store == "zarr"):
+        raise PlanRefused(f"link: only Zarr stores in a local folder can link to a recording, not those in {home}")
+
+
+def _refuse_full_disk(root: Path, home: Home, stores: list[StorePlan]) -> None:
+    """Raise PlanRefused if stores cannot fit the disk on which they are made, where those of a bucket do not stay."""
+    for there in [stores] if isinstance(home, Folder) else [[store] for store in stores]:
+        refuse_full_disk(root, there)
+
+
+def plan_again(text: str, catalog: Catalog, root: str | Path | None = None, scratch: str | Path | None = None) -> Plan:
     """Make a plan again from its JSON form, and refuse it if it is no longer the same.
 
     Parameters
@@ -119,8 +133,10 @@ def plan_again(text: str, catalog: Catalog, root: Path | None = None) -> Plan:
         JSON of `Plan.to_dict`.
     catalog : Catalog
         A source with the same files.
-    root : Path, optional
-        Folder of the stores, if it is another one now.
+    root : path, optional
+        Folder or url of the stores, if it is another one now.
+    scratch : path, optional
+        For a url: folder in which the stores are made.
 
     Raises
     ------
@@ -140,22 +156,25 @@ def plan_again(text: str, catalog: Catalog, root: Path | None = None) -> Plan:
         calibration = known["calibration"] and Calibration(
             **known["calibration"] | {"speeds": tuple(Speed(**speed) for speed in known["calibration"]["speeds"])}
         )
-        place = Path(known["root"]) if root is None else root
+        where, kind = str(known["root"]) if root is None else root, str(known["store"])
     except (ValueError, KeyError, TypeError) as error:
         raise BadArgument(f"plan: expected the JSON of `cubes plan --json`, got something else ({error!r})") from error
-    stores = []
+    home = home_of(where, kind)
+    place = workplace(home, scratch)
+    _refuse_links_elsewhere(options, home)
+    stores: list[StorePlan] = []
     for (pid, sorter, revision), group in groupby(wanted, key=itemgetter(0, 2, 3)):
         inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
         for _, product, _, _, key in group:
-            stores.append(store := plan_store(place, inputs, parse_product(product, options)))
+            stores.append(store := plan_store(home, inputs, parse_product(product, options)))
             if store.build_key != key:
                 raise InconsistentData(
                     f"pid {pid}, product {product}: its files, or the versions of ibl-cubes and iblatlas here, are not "
                     "those of the plan; plan again"
                 )
     refuse_too_little_memory(stores)
-    refuse_full_disk(place, stores)
-    return Plan(place, tuple(stores), options, catalog, known["refused"], calibration or None)
+    _refuse_full_disk(place, home, stores)
+    return Plan(place, home, tuple(stores), options, catalog, known["refused"], calibration or None)
 
 
 ERRORS = ("raise", "report")

@@ -10,19 +10,23 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from chunking.manifest import MANIFEST, Files, Problem, compare_files, entry, make_manifest, store_files, verify_store
 from loaders.durable import fsync, fsync_all
 from loaders.errors import StoreError
 
 
-def refuse_existing(root: Path, paths: list[str]) -> None:
+class _Home(Protocol):
+    def exists(self, path: str) -> bool: ...
+
+
+def refuse_existing(home: _Home, paths: list[str]) -> None:
     """Raise StoreError if one of the stores is there already."""
-    existing = [path for path in paths if (root / path).exists()]
+    existing = [path for path in paths if home.exists(path)]
     if existing:
         raise StoreError(
-            f"root {root}: {len(existing)} of {len(paths)} stores exist already and are never overwritten: "
+            f"root {home}: {len(existing)} of {len(paths)} stores exist already and are never overwritten: "
             f"{', '.join(existing[:4])}{' ...' if len(existing) > 4 else ''}; remove them, choose another root, "
             "skip what exists, or replace it"
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from chunking.build import OnProgress, build_store
 from chunking.executors import Executor
+from chunking.homes import Folder
 from chunking.planner import plan_store
 from chunking.recipe import read_recipes
 from chunking.salvage import Salvage
@@ -66,7 +67,7 @@ def repair_store(
     for recipe in read_recipes(store):
         product, inputs = recipe.prepare(catalog)
         if not (changes := recipe.changes(product, inputs)):
-            plan, salvage = plan_store(root, inputs, product), Salvage(store, recipe, damaged)
+            plan, salvage = plan_store(Folder(root), inputs, product), Salvage(store, recipe, damaged)
             mends.append((len(salvage.intact(plan)), plan, product, inputs, salvage))
     if not mends:
         raise StoreError(

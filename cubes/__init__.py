@@ -17,6 +17,7 @@ module                idea
 ``building``          planning and building
 ``opening``           the stores of an insertion together, or of a session
 ``pinned_store``      one version of a store; every file that is read is compared with the manifest
+``delivered_store``   a store in another home as Zarr reads it, compared with its manifest
 ``opening_many``      the stores of many insertions as one lazy tree
 ``lazy_store``        a store as a dataset from its metadata alone
 ``pooling``           many insertions as one cube: unit x condition x time

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from chunking.build import Built, Progress, run
+from chunking.homes import home_of, workplace
 from chunking.plan import Options, Plan
 from chunking.planner import make_plan
 from loaders.records import Catalog
@@ -19,6 +20,8 @@ def plan(
     products: Iterable[str] | None = None,
     *,
     root: str | Path,
+    scratch: str | Path | None = None,
+    store: str = "zarr",
     sorter: str | None = None,
     revision: str | None = None,
     counts_layout: str = "balanced",
@@ -48,7 +51,14 @@ def plan(
         By default what is linked or, if nothing is, ``spikes``, ``channels`` and ``counts_20ms``.
     root : path
         Folder of the stores; the store of a product is ``<root>/insertions/<pid>/<product>.zarr``, that of a session,
-        once for all its probes, ``<root>/sessions/<eid>/<product>.zarr``.
+        once for all its probes, ``<root>/sessions/<eid>/<product>.zarr``. Or a bucket, as ``s3://bucket/prefix``, with
+        region and credentials from the usual ``AWS_*`` variables.
+    scratch : path, optional
+        For a bucket: folder on this machine in which stores are made before they are sent. An interrupted build goes on
+        with what is there.
+    store : {"zarr", "icechunk"}
+        As what a store is published: Zarr, or, with the extra ``ibl-cubes[icechunk]``, an icechunk repository
+        ``<product>.icechunk``, which plain xarray reads by its tag ``complete-<build key>``.
     sorter, revision : str, optional
         Exact choice of the spike sorting. Without them the sorting that IBL calls default.
     counts_layout : str
@@ -90,11 +100,13 @@ def plan(
     (500, 6000)
     """
     link = tuple(link)
+    home = home_of(root, store)
     return make_plan(
         source,
         pids,
         (link or DEFAULT_PRODUCTS) if products is None else products,
-        Path(root),
+        workplace(home, scratch),
+        home,
         sorter=sorter,
         revision=revision,
         options=Options(counts_layout, voltage_layout, window_s, link, lfp_dtype, tracker),
@@ -139,8 +151,9 @@ def build(
 
     Returns
     -------
-    list of Path
-        The stores that were built; its attribute ``failed`` says why insertions failed, or were refused by the plan.
+    list of Path or str
+        The stores that were built, by path or url; its attribute ``failed`` says why insertions failed, or were refused
+        by the plan.
 
     Raises
     ------

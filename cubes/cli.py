@@ -118,7 +118,12 @@ class Choice:
         A ONE cache folder, or one ALF session folder; or bucket (public, no login), openalyx (the login is taken from
         ALYX_LOGIN and ALYX_PWD, or ALYX_TOKEN, or from ONE) or http, for which pids or a release must be named.
     to
-        Folder of the stores.
+        Folder of the stores; or a bucket, as s3://bucket/prefix, with credentials in AWS_ACCESS_KEY_ID ... as usual.
+    scratch
+        For a bucket: folder on this machine in which stores are made before they are sent; an interrupted build goes on
+        there.
+    store
+        zarr or, with the extra ibl-cubes[icechunk], icechunk.
     products
         spikes, channels, ap, lf, sync, lfp_RATEhz (lfp_250hz, lfp_250hz_car, lfp_250hz_destriped ...), counts_WIDTH
         (counts_1ms, counts_1_3s ...); trials, wheel, pose_left ..., or session for all that the session has. By
@@ -150,7 +155,9 @@ class Choice:
     """
 
     source: str
-    to: Path
+    to: str
+    scratch: Path | None = None
+    store: str = "zarr"
     products: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative="")] = None
     sorter: str | None = None
     revision: str | None = None
@@ -177,6 +184,8 @@ class Choice:
             named or tuple(insertion.pid for insertion in source.insertions()),
             self.products,
             root=self.to,
+            scratch=self.scratch,
+            store=self.store,
             sorter=self.sorter,
             revision=self.revision,
             counts_layout=self.counts_layout,
@@ -193,24 +202,26 @@ class Choice:
         from chunking.plan import Plan
 
         release = Filters(release=self.filters.release)
-        where = Choice(self.source, self.to, cache=self.cache, tables=self.tables, filters=release)
+        where = Choice(self.source, self.to, self.scratch, cache=self.cache, tables=self.tables, filters=release)
         if pids or self != where:
             raise BadArgument(
-                f"plan {path}: says what is built and how; expected beside it only --source, --to, --cache, --tables "
-                "and --release"
+                f"plan {path}: says what is built and how; expected beside it only --source, --to, --scratch, --cache, "
+                "--tables and --release"
             )
         wanted = _read_text(path, "the JSON of cubes plan --json")
-        return Plan.from_json(wanted, self.open_source(("of the plan",)), self.to)
+        return Plan.from_json(wanted, self.open_source(("of the plan",)), self.to, scratch=self.scratch)
 
     def named(self, pids: tuple[str, ...]) -> tuple[str, ...]:
         """The pids that are named: one by one, in the file, by the release, or by what they are."""
         if self.pids_file is not None:
             pids += _read_pids(self.pids_file)
+        from chunking.homes import local
+
         release, others = self.filters.release, self.filters != Filters(release=self.filters.release)
         if others:
             if pids:
                 raise BadArgument("pids: expected either pids or filters such as --region, got both")
-            found = self.filters.find(self.catalog or self.to)["pid"]
+            found = self.filters.find(self.catalog or local(self.to, "a filter without --catalog"))["pid"]
             if found.empty:
                 raise NotFound("filters: no insertion of the catalog fits them")
             return tuple(found)
@@ -310,7 +321,7 @@ def build(
         how = {"existing": existing, "executor": executor, "errors": "report"}
         built = build_stores(planned, workers=workers, progress=bar.update, **how)
     done = [store for store in planned.stores if store.pid not in built.failed]
-    skipped = sum(planned.root / store.path not in built for store in done)
+    skipped = sum(planned.home.where(store.path) not in built for store in done)
     if json:
         print(to_json({"built": [str(path) for path in built], "skipped": skipped, "failed": built.failed}))
     else:

@@ -17,34 +17,36 @@ if TYPE_CHECKING:
     from cubes.verifying import Report
 
 
-def ls(root: Path, *, json: Json = False) -> None:
+def ls(root: str, *, json: Json = False) -> None:
     """List the stores of a root, or the insertions of a source.
 
     Parameters
     ----------
     root
-        Folder of the stores, or a ONE cache folder or an ALF session folder.
+        Folder or url of the stores, or a ONE cache folder or an ALF session folder.
     json
         Print JSON.
     """
+    from chunking.homes import is_url
     from cubes.sources import is_source
     from cubes.sources import ls as list_insertions
     from cubes.stores import ls as list_stores
 
-    table = list_insertions(root) if is_source(root) else list_stores(root)
+    source = not is_url(root) and is_source(Path(root))
+    table = list_insertions(Path(root)) if source else list_stores(root)
     if json:
         print(to_json(table.to_dict("records")))
     else:
         print(table.drop(columns=["path", "built", "comment"], errors="ignore").to_string(index=False))
 
 
-def info(store: Path, *, json: Json = False) -> None:
+def info(store: str, *, json: Json = False) -> None:
     """Describe one store: identity, variables with units, sources and notes.
 
     Parameters
     ----------
     store
-        One .zarr folder.
+        One .zarr folder, or its url.
     json
         Print JSON.
     """
@@ -55,7 +57,7 @@ def info(store: Path, *, json: Json = False) -> None:
 
 
 def verify(
-    path: Path,
+    path: str,
     *,
     quick: Json = False,
     full: Json = False,
@@ -71,7 +73,7 @@ def verify(
     Parameters
     ----------
     path
-        One store, or a root with many.
+        One store, or a root with many; a path or a url.
     quick
         Compare names and sizes only, not the bytes.
     full
@@ -125,7 +127,7 @@ def _describe_problem(problem: Problem) -> str:
 
 
 def repair(
-    path: Path,
+    path: str,
     *,
     source: str,
     remote: Remote = Remote(),  # noqa: B008  frozen
@@ -172,7 +174,7 @@ def repair(
     return 1 if repairs.failed else 0
 
 
-def status(root: Path, *, json: Json = False) -> None:
+def status(root: str, *, json: Json = False) -> None:
     """Tell what is built, stale (made by another version), damaged or in staging, and which old versions are kept.
 
     Parameters
@@ -187,7 +189,7 @@ def status(root: Path, *, json: Json = False) -> None:
     print_table(status_of(root), json)
 
 
-def gc(root: Path, *, older_than_hours: float = 24, json: Json = False) -> None:
+def gc(root: str, *, older_than_hours: float = 24, json: Json = False) -> None:
     """Remove versions of stores that were replaced and that nobody can be reading.
 
     Parameters

@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 from chunking.executors import open_executor
+from chunking.homes import home_of
 from cubes.lazy_store import Metadata
 from cubes.opening import Chunks, open_store
 from cubes.opening_many import ERRORS, describe, find_metadata, identity, refuse_failures, refuse_other_errors
@@ -39,7 +40,7 @@ def map(
         Takes the dataset of one store, as `open` gives it, and returns a DataArray, a Dataset or a number. For a
         cluster it must be possible to pickle it.
     root : path
-        Folder of the stores.
+        Folder of the stores, or ``s3://bucket/prefix``.
     query : str, optional
         An expression over the insertions; see `open_many`.
     pids : iterable of str, optional
@@ -78,7 +79,7 @@ def map(
     (('pid',), 1)
     """
     refuse_other_errors(errors, ERRORS)
-    found, unreadable = find_metadata(Path(root), pids, [product], query)
+    found, unreadable = find_metadata(home_of(root), pids, [product], query)
     stores = {pid: products[product] for pid, products in found.items()}
     failed: dict[str, Exception] = {path.partition("/")[0]: error for path, error in unreadable.items()}
     results: dict[str, Any] = {}

@@ -9,6 +9,8 @@ from typing import Literal
 import xarray as xr
 from dask.base import tokenize
 
+from chunking.delivered import Place
+from chunking.homes import Home, home_of
 from chunking.link import is_linked, open_linked, read_link
 from chunking.schema import validate
 from chunking.session_schema import is_long
@@ -31,7 +33,7 @@ def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTre
     Parameters
     ----------
     root : path
-        Folder of the stores.
+        Folder of the stores, or ``s3://bucket/prefix``.
     pid : str
         Probe insertion.
     chunks : dict, "native" or None
@@ -60,15 +62,14 @@ def open(root: str | Path, pid: str, *, chunks: Chunks = "native") -> xr.DataTre
     >>> counts.sel(unit=counts.good & (counts.acronym_cosmos == "TH")).dims
     ('unit', 'time')
     """
-    folder = insertion_folder(Path(root), pid)
-    stores = sorted(folder.glob("*.zarr"))
-    products = {store.stem: open_store(store, chunks) for store in stores}
+    home = home_of(root)
+    products = {name: open_store(store, chunks) for name, store in home.stores(pid).items()}
     if not products:
-        raise NotFound(f"pid {pid!r}: {folder} holds no store")
+        raise NotFound(f"pid {pid!r}: {root} holds no store of it")
     refuse_mixture(pid, products)
     first = next(iter(products.values()))
     attrs = {name: first.attrs[name] for name in IDENTITY}
-    products |= _session_stores(Path(root) / "sessions" / session_id(Insertion(**attrs)), chunks)
+    products |= _session_stores(home, session_id(Insertion(**attrs)), chunks)
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **products}, name=pid)
 
 
@@ -105,21 +106,20 @@ def open_session(root: str | Path, session: str, *, chunks: Chunks = "native") -
     >>> trials.response_times.where(trials.bwm_include).groupby("side").count().values
     array([14, 14])
     """
-    folder = Path(root) / "sessions" / session
-    if not folder.is_dir() or folder.parent != Path(root) / "sessions":
-        existing = (path.name for path in (Path(root) / "sessions").glob("*") if path.is_dir())
+    home = home_of(root)
+    if session not in (existing := home.sessions()):
         raise NotFound(f"session {session!r}: not in {root}, which has {known_pids(existing)}")
-    products = _session_stores(folder, chunks)
+    products = _session_stores(home, session, chunks)
     if not products:
-        raise NotFound(f"session {session!r}: {folder} holds no store")
+        raise NotFound(f"session {session!r}: {root} holds no store of it")
     first = next(iter(products.values()))
     attrs = {name: first.attrs[name] for name in IDENTITY if name not in ("pid", "probe")}
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **products}, name=session)
 
 
-def _session_stores(folder: Path, chunks: Chunks) -> dict[str, xr.Dataset]:
+def _session_stores(home: Home, session: str, chunks: Chunks) -> dict[str, xr.Dataset]:
     """The stores of a session; what is short is left without dask, so that one can group by it."""
-    stores = {store.stem: store for store in sorted(folder.glob("*.zarr"))}
+    stores = home.within(f"sessions/{session}")
     return {name: open_store(store, chunks if is_long(name) else None) for name, store in stores.items()}
 
 
@@ -138,11 +138,11 @@ def refuse_mixture(pid: str, products: Mapping[str, xr.Dataset]) -> None:
         )
 
 
-def open_store(store: Path, chunks: Chunks = "native") -> xr.Dataset:
+def open_store(store: Place, chunks: Chunks = "native") -> xr.Dataset:
     """Open one store, checked against the schema, with its coordinates loaded."""
     pinned = pin(store)
     ds = xr.open_zarr(pinned, chunks=None)
-    if is_linked(store):
+    if isinstance(store, Path) and is_linked(store):
         ds[ds.attrs["product"]] = linked_voltage(store)
     validate(ds)
     loaded: xr.Dataset = ds.assign_coords({name: c.variable.load() for name, c in ds.coords.items()})
@@ -152,7 +152,7 @@ def open_store(store: Path, chunks: Chunks = "native") -> xr.Dataset:
     return attach_clock(loaded) if "knot_sample" in loaded.variables else loaded
 
 
-def chunked(variable: xr.Variable, chunks: Chunks, store: Path, build_key: str, name: Hashable) -> xr.Variable:
+def chunked(variable: xr.Variable, chunks: Chunks, store: Place, build_key: str, name: Hashable) -> xr.Variable:
     """A lazy variable as a dask array, with the chunks of its file where `chunks` does not say.
 
     Its name is made of what determines it: dask would hash the array by pickling it.
@@ -160,7 +160,8 @@ def chunked(variable: xr.Variable, chunks: Chunks, store: Path, build_key: str, 
     wanted = dict(variable.encoding["preferred_chunks"])
     if isinstance(chunks, dict):
         wanted |= {dim: size for dim, size in chunks.items() if dim in variable.dims}
-    return variable.chunk(wanted, name=f"{name}-{tokenize(str(store.absolute()), build_key, name, wanted)}")
+    place = str(store.absolute()) if isinstance(store, Path) else store.name
+    return variable.chunk(wanted, name=f"{name}-{tokenize(place, build_key, name, wanted)}")
 
 
 def linked_voltage(store: Path) -> xr.Variable:
@@ -169,15 +170,3 @@ def linked_voltage(store: Path) -> xr.Variable:
 
     link = read_link(store)
     return voltage_variable(open_linked(store, link), link.n_channels, link.attrs, link.window)
-
-
-def insertion_folder(root: Path, pid: str) -> Path:
-    """Folder of an insertion; raises NotFound with those that exist."""
-    insertions = root / "insertions"
-    folder = insertions / pid
-    if not insertions.is_dir():
-        raise NotFound(f"root {root}: holds no cubes (there is no folder {insertions})")
-    if not folder.is_dir() or folder.parent != insertions:
-        existing = (path.name for path in insertions.iterdir() if path.is_dir())
-        raise NotFound(f"pid {pid!r}: not in {root}, which has {known_pids(existing)}")
-    return folder

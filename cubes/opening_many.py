@@ -7,12 +7,13 @@ from pathlib import Path
 
 import xarray as xr
 
+from chunking.homes import Folder, Home, home_of
 from chunking.link import is_linked
 from chunking.schema import validate
 from cubes.lazy_store import Metadata, lazy_dataset, read_metadata
-from cubes.opening import IDENTITY, Chunks, chunked, insertion_folder, linked_voltage, refuse_mixture
+from cubes.opening import IDENTITY, Chunks, chunked, linked_voltage, refuse_mixture
 from cubes.pinned_store import hold
-from loaders.errors import BadArgument, CubesError, NotFound, StoreError
+from loaders.errors import BadArgument, CubesError, InconsistentData, NotFound, StoreError
 from loaders.table_filters import Sieve
 
 ERRORS = ("raise", "skip")
@@ -36,7 +37,7 @@ def open_many(
     Parameters
     ----------
     root : path
-        Folder of the stores.
+        Folder of the stores, or ``s3://bucket/prefix``.
     pids : iterable of str, optional
         Probe insertions; by default all of the root.
     products : iterable of str, optional
@@ -71,10 +72,11 @@ def open_many(
     >>> sum(node["counts_20ms"].sizes["unit"] for node in tree.children.values())
     500
     """
-    root = Path(root)
+    home = home_of(root)
     refuse_other_errors(errors, ERRORS)
-    found, skipped = find_metadata(root, pids, products, query)
-    hold(root)
+    found, skipped = find_metadata(home, pids, products, query)
+    if isinstance(home, Folder):
+        hold(home.root)
     nodes: dict[str, xr.Dataset] = {}
     for pid, stores in found.items():
         try:
@@ -90,21 +92,25 @@ def open_many(
 
 
 def find_metadata(
-    root: Path, pids: Iterable[str] | None, products: Iterable[str] | None, query: str | None
+    home: Home, pids: Iterable[str] | None, products: Iterable[str] | None, query: str | None
 ) -> tuple[dict[str, dict[str, Metadata]], dict[str, CubesError]]:
     """The metadata of the stores that are wanted, by pid and product; and of those that cannot be read, why."""
     wanted = None if products is None else _listed("products", products)
     found: dict[str, dict[str, Metadata]] = {}
     failed: dict[str, CubesError] = {}
-    for folder in _folders(root, pids):
-        stores = {store.stem: store for store in sorted(folder.glob("*.zarr"))}
+    for pid in home.pids() if pids is None else _listed("pids", pids):
+        try:
+            stores = home.stores(pid)
+        except (StoreError, InconsistentData) as error:
+            failed[pid] = error
+            continue
         for product in stores if wanted is None else wanted:
             try:
                 if product not in stores:
-                    raise NotFound(f"not built; {folder.name} has {', '.join(stores) or 'no store'}")
-                found.setdefault(folder.name, {})[product] = read_metadata(stores[product])
+                    raise NotFound(f"not built; {pid} has {', '.join(stores) or 'no store'}")
+                found.setdefault(pid, {})[product] = read_metadata(stores[product])
             except CubesError as error:
-                failed[f"{folder.name}/{product}"] = error
+                failed[f"{pid}/{product}"] = error
     return _chosen(found, query), failed
 
 
@@ -132,22 +138,13 @@ def _nodes(pid: str, stores: Mapping[str, Metadata], chunks: Chunks) -> dict[str
 
 def _dataset(metadata: Metadata, chunks: Chunks) -> xr.Dataset:
     ds = lazy_dataset(metadata)
-    if is_linked(metadata.path):
+    if isinstance(metadata.path, Path) and is_linked(metadata.path):
         ds[ds.attrs["product"]] = linked_voltage(metadata.path)
     validate(ds)
     if chunks is None:
         return ds
     where = (metadata.path, metadata.build_key)
     return ds.assign({name: chunked(v.variable, chunks, *where, name) for name, v in ds.data_vars.items()})
-
-
-def _folders(root: Path, pids: Iterable[str] | None) -> list[Path]:
-    if pids is not None:
-        return [insertion_folder(root, pid) for pid in _listed("pids", pids)]
-    insertions = root / "insertions"
-    if not insertions.is_dir():
-        raise NotFound(f"root {root}: holds no cubes (there is no folder {insertions})")
-    return sorted(path for path in insertions.iterdir() if path.is_dir())
 
 
 def _listed(what: str, names: Iterable[str]) -> list[str]:

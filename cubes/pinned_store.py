@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
+from chunking.delivered import Place
+from chunking.homes import is_url
 from chunking.manifest import MANIFEST, Files, read_manifest
 from chunking.versions import Lease, archive_of
+from cubes.delivered_store import DeliveredStore
 from loaders.checksum import crc32
 from loaders.errors import StoreError
 
@@ -89,8 +92,12 @@ class PinnedStore(LocalStore):
         return PinnedStore, (str(self.root), self.build_key)
 
 
-def pin(store: Path) -> PinnedStore:
+def pin(store: Place) -> PinnedStore | DeliveredStore:
     """Open the present version of a store, and keep its root from being collected while this process lives."""
+    if not isinstance(store, Path):
+        if not is_url(store.name):
+            hold(Path(store.name).parents[2])
+        return DeliveredStore(store)
     store = store.absolute()
     hold(store.parents[1 if store.parent.name == "pooled" else 2])
     return PinnedStore(store)

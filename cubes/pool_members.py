@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chunking.homes import Folder
 from chunking.manifest import verify_store
 from chunking.provenance import SourceStore
 from cubes.lazy_store import Metadata, lazy_dataset, read_metadata
@@ -74,7 +75,7 @@ def find_members(
     BadArgument
         If the query cannot be used. Of an expression of the recipe that is the reason why insertions are left out.
     """
-    found, failed = find_metadata(root, pids, ["spikes"], query)
+    found, failed = find_metadata(Folder(root), pids, ["spikes"], query)
     left_out = {path.partition("/")[0]: LeftOut("no spikes", error) for path, error in failed.items()}
     members = []
     usable: set[Any] = set()
@@ -99,7 +100,13 @@ def find_members(
 
 
 def _version(root: Path, store: Metadata) -> SourceStore:
-    return SourceStore(store.path.relative_to(root.absolute()).as_posix(), store.build_key)
+    return SourceStore(_path(store).relative_to(root.absolute()).as_posix(), store.build_key)
+
+
+def _path(store: Metadata) -> Path:
+    if isinstance(store.path, Path):
+        return store.path
+    raise StoreError(f"store {store.path.name}: expected a Zarr store in a folder, which is all that can be pooled")
 
 
 def trials_store(root: Path, spikes: Metadata) -> Path:
@@ -144,7 +151,7 @@ def rows_where(frame: pd.DataFrame, expression: str, what: str) -> NDArray[np.in
 
 def _checked(metadata: Metadata) -> Metadata:
     """The metadata of a store of which no file is missing or cut."""
-    if problems := verify_store(metadata.path, quick=True):
+    if problems := verify_store(_path(metadata), quick=True):
         raise StoreError(
             f"store {metadata.path}: is damaged ({problems[0].key}: {problems[0].what}); remove it and build it again"
         )

@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 from chunking.build import Progress, build_one
+from chunking.homes import local
 from chunking.plan import StorePlan
 from chunking.provenance import build_key
 from chunking.room import refuse_full_disk
@@ -97,7 +98,7 @@ def pool(
     (('unit', 'condition_stim', 'time_stim'), 'Hz')
     """
     how: dict[str, Any] = {"existing": existing, "executor": executor, "workers": workers, "progress": progress}
-    path, _ = make_pool(Path(root), query, recipe, pids, name=name, errors=errors, **how)
+    path, _ = make_pool(local(root, "pool"), query, recipe, pids, name=name, errors=errors, **how)
     return open_store(path)
 
 

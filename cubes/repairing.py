@@ -7,6 +7,8 @@ from pathlib import Path
 
 from chunking.build import Progress
 from chunking.executors import open_executor
+from chunking.homes import local
+from chunking.icechunk_repo import ICECHUNK
 from chunking.planner import refuse_unknown_errors
 from chunking.repair import Repaired, repair_store
 from cubes.verifying import verify
@@ -65,6 +67,8 @@ def repair(
 
     Raises
     ------
+    BadArgument
+        If it is a url.
     NotFound
         If there is no store.
     StoreError
@@ -86,11 +90,15 @@ def repair(
     refuse_unknown_errors(errors)
     repairs = Repairs()
     with open_executor(executor, workers) as execute:
-        report = verify(Path(path).absolute())
+        report = verify(local(path, "repair").absolute())
         for name, problems in report.items():
             try:
                 if name in report.unchecked:
                     raise StoreError(f"store {name}: cannot be read ({report.unchecked[name]})")
+                if problems and Path(name).suffix == ICECHUNK:
+                    raise StoreError(
+                        f"store {name}: is damaged, and a repository cannot be mended; remove it and build it again"
+                    )
                 if problems:
                     damaged = {problem.key for problem in problems}
                     repairs.append(repair_store(Path(name), damaged, source, execute, progress or (lambda _: None)))

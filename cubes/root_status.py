@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chunking.homes import local
+from chunking.icechunk_repo import ICECHUNK
 from chunking.manifest import read_manifest
 from chunking.plan import PLACES, Plan
 from chunking.provenance import software
@@ -56,25 +58,31 @@ def status(root: str | Path, plan: Plan | None = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    root = Path(root)
+    root = local(root, "status")
     if not root.is_dir():
         raise NotFound(f"root {root}: no such folder")
     planned = {} if plan is None else {store.path: store.build_key for store in plan.stores}
     making = staged(root)
-    stores = {path.relative_to(root).as_posix() for place in PLACES for path in root.glob(f"{place}/*.zarr")}
+    stores = _stores(root)
     rows = []
-    for path in sorted(stores | set(making) | set(planned)):
-        folder = root / path
-        state, why = _state(folder, planned.get(path)) if path in stores else ("missing", "not built")
-        if path in making and state == "missing":
-            state, why = "staging", "interrupted; the same build goes on" if not making[path].holder else "being built"
-        stage = making.get(path)
+    for path, name in sorted((stores | {name: name for name in {*making, *planned} - {*stores.values()}}).items()):
+        folder, stage = root / path, making.get(name)
+        state, why = _state(folder, planned.get(name)) if path in stores else ("missing", "not built")
+        if stage and state == "missing":
+            state, why = "staging", "being built" if stage.holder else "interrupted; the same build goes on"
         rows.append({
             "pid": folder.parent.name, "product": folder.stem, "state": state, "why": why,
             "parts_staged": stage.parts if stage else 0, "builder": stage.holder if stage else "",
             "versions_kept": len(list((folder.parent / VERSIONS).glob(f"{folder.stem}.*"))), "path": path,
         })  # fmt: skip
     return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _stores(root: Path) -> dict[str, str]:
+    """The stores of a root, by path relative to it: as what they are planned and made, which is always Zarr."""
+    patterns = [f"{place}/*{kind}" for place in PLACES for kind in (".zarr", ICECHUNK)]
+    paths = [path.relative_to(root) for pattern in patterns for path in root.glob(pattern)]
+    return {path.as_posix(): path.with_suffix(".zarr").as_posix() for path in paths}
 
 
 def _state(store: Path, planned_key: str | None) -> tuple[str, str]:

@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chunking.bucket import Bucket, store_at_url
+from chunking.delivered import Delivered, Place
+from chunking.homes import home_of, is_url, local
+from chunking.icechunk_repo import ICECHUNK, local_repository
 from chunking.link import is_linked, read_link
 from chunking.manifest import REMEDY, Files, entry, read_manifest
 from chunking.plan import PLACES
@@ -50,34 +54,39 @@ def ls(root: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = []
-    for store in find_stores(Path(root)):
-        path = store.relative_to(root).as_posix() if store != Path(root) else "."
-        rows.append({"path": path, **_row(store)})
+    rows = [{"path": _relative(store, root), **_row(store)} for store in find_stores(root)]
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-def _row(store: Path) -> dict[str, Any]:
-    """One store in the list; of a damaged one, what its path and the disk say."""
+def _row(store: Place) -> dict[str, Any]:
+    """One store in the list; of a damaged one, what its path and, in a folder, the disk say."""
     try:
         facts = info(store)
     except StoreError:
-        files = [path for path in store.rglob("*") if path.is_file()]
-        known = {"pid": store.parent.name, "product": store.stem, "state": "damaged"}
-        size = sum(path.stat().st_size for path in files)
-        return dict.fromkeys((*_IDENTITY, "shape", "built"), "") | known | {"bytes": size, "files": len(files)}
+        blank = dict.fromkeys((*_IDENTITY, "shape", "bytes", "files", "built"), "")
+        return blank | _seen(store) | {"state": "damaged"}
     row = {name: facts["attrs"].get(name, "") for name in _IDENTITY}
     shape = " x ".join(str(size) for dim, size in facts["dims"].items() if not dim.startswith(_NOT_SHAPE))
     return row | {name: facts[name] for name in ("bytes", "files", "built")} | {"state": "built", "shape": shape}
 
 
-def info(store: str | Path) -> dict[str, Any]:
+def _seen(store: Place) -> dict[str, Any]:
+    """What can be told of a store without opening it."""
+    if not isinstance(store, Path):
+        *_, pid, version = store.name.split("/")
+        return {"pid": pid, "product": version.partition(".")[0]}
+    files = [path for path in store.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    return {"pid": store.parent.name, "product": store.stem, "bytes": size, "files": len(files)}
+
+
+def info(store: str | Path | Delivered) -> dict[str, Any]:
     """Describe one store: its attributes, dimensions, variables and manifest.
 
     Parameters
     ----------
     store : path
-        One ``.zarr`` folder.
+        One ``.zarr`` folder, or its url.
 
     Returns
     -------
@@ -96,16 +105,16 @@ def info(store: str | Path) -> dict[str, Any]:
     >>> cubes.info(f"my-cubes/insertions/{pid}/counts_20ms.zarr")["variables"]["counts"]["shape"]
     [500, 6000]
     """
-    store = Path(store)
-    manifest = read_manifest(store)
-    metadata = _consolidated(store, manifest["files"])
+    place = place_of(store)
+    manifest = read_manifest(place) if isinstance(place, Path) else place.manifest()
+    metadata = _consolidated(place, manifest["files"])
     variables = {name: _variable(array) for name, array in sorted(metadata["arrays"].items())}
     dims = {dim: size for v in variables.values() for dim, size in zip(v["dims"], v["shape"], strict=True)}
-    if is_linked(store):
-        start, stop = read_link(store).window
+    if isinstance(place, Path) and is_linked(place):
+        start, stop = read_link(place).window
         dims["time"] = stop - start
     return {
-        "path": str(store),
+        "path": str(place) if isinstance(place, Path) else place.name,
         "bytes": sum(file["bytes"] for file in manifest["files"].values()),
         "files": len(manifest["files"]),
         "built": manifest.get("built", ""),
@@ -142,26 +151,59 @@ def gc(root: str | Path, *, older_than_s: float = 86_400) -> tuple[list[Path], l
     >>> cubes.gc("my-cubes")
     ([], [])
     """
-    root = Path(root)
+    root = local(root, "gc")
     kinds = [place.partition("/")[0] for place in PLACES]
     if not any((root / kind).is_dir() for kind in kinds):
         raise NotFound(f"root {root}: holds no cubes (there is no folder {' or '.join(kinds)} in it)")
     return collect(root, older_than_s)
 
 
-def find_stores(path: Path) -> list[Path]:
+def find_stores(path: str | Path) -> list[Place]:
     """The store at `path`, or all stores below a root; raises NotFound if there are none."""
-    if not path.is_dir():
-        raise NotFound(f"{path}: no such folder")
-    folders = sorted(store for place in PLACES for store in path.glob(f"{place}/*.zarr"))
-    stores = [path] if path.suffix == ".zarr" else folders
+    if is_url(path):
+        if str(path).endswith((".zarr", ICECHUNK)):
+            return [place_of(path)]
+        bucket = Bucket(str(path))
+        stores = [store for folder in bucket.folders() for store in bucket.within(folder).values()]
+    else:
+        stores = _local_stores(Path(path))
     if not stores:
         raise NotFound(f"{path}: holds no stores (looked for <product>.zarr in insertions/<pid> and sessions/<eid>)")
     return stores
 
 
-def _consolidated(store: Path, files: Files) -> dict[str, Any]:
+def _relative(store: Place, root: str | Path) -> str:
+    if isinstance(store, Path):
+        return store.relative_to(root).as_posix() if store != Path(root) else "."
+    root = str(home_of(root)) if is_url(root) else str(Path(root).absolute())
+    return store.name.removeprefix(root).strip("/") or "."
+
+
+def _local_stores(path: Path) -> list[Place]:
+    if not path.is_dir():
+        raise NotFound(f"{path}: no such folder")
+    if path.suffix in (".zarr", ICECHUNK):
+        return [path]
+    patterns = [f"{place}/*{kind}" for place in PLACES for kind in (".zarr", ICECHUNK)]
+    return [*sorted(store for pattern in patterns for store in path.glob(pattern))]
+
+
+def place_of(store: str | Path | Delivered) -> Place:
+    """A store by its path or url."""
+    if isinstance(store, str | Path):
+        if is_url(store):
+            return store_at_url(str(store))
+        return local_repository(Path(store)) if Path(store).suffix == ICECHUNK else Path(store)
+    return store
+
+
+def _consolidated(store: Place, files: Files) -> dict[str, Any]:
     """Attributes of a store, and the metadata of its arrays."""
+    if not isinstance(store, Path):
+        from cubes.lazy_store import read_metadata
+
+        metadata = read_metadata(store)
+        return {"attrs": metadata.attrs, "arrays": metadata.arrays}
     try:
         found = entry(store / "zarr.json")
     except OSError as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from chunking.delivered import Place, verify_delivered
 from chunking.link import check_linked, is_linked
 from chunking.manifest import MANIFEST, Problem, read_manifest, verify_store
-from cubes.stores import find_stores
+from cubes.stores import find_stores, place_of
 from loaders.errors import BadArgument, CubesError, StoreError
 from loaders.records import Catalog
 
@@ -34,7 +35,7 @@ def verify(path: str | Path, *, level: str = "bytes", source: Catalog | None = N
     Parameters
     ----------
     path : path
-        One store, or a root with many. A damaged one does not stop the others.
+        One store, or a root with many; also by its url. A damaged one does not stop the others.
     level : {"quick", "bytes", "full"}
         ``quick``: the manifest itself, the set of files and their sizes. ``bytes``: also every byte, by checksum.
         ``full``: also every chunk is decoded, its cells compared with their checksum, and the store with the schema.
@@ -68,25 +69,31 @@ def verify(path: str | Path, *, level: str = "bytes", source: Catalog | None = N
     if level not in LEVELS:
         raise BadArgument(f"level: expected one of {', '.join(LEVELS)}, got {level!r}")
     report = Report()
-    for store in find_stores(Path(path)):
-        found = report[str(store)] = []
+    for store in find_stores(path):
+        name = str(store) if isinstance(store, Path) else store.name
+        found = report[name] = []
         try:
             for problems in _compare(store, level, source):
                 found += problems
         except (CubesError, OSError) as error:
-            report.unchecked[str(store)] = str(error)
-        if found:
+            report.unchecked[name] = str(error)
+        if found and isinstance(store, Path):
             from chunking.cells import name_cells
 
-            report[str(store)] = name_cells(store, found)
+            report[name] = name_cells(store, found)
     return report
 
 
-def _compare(store: Path, level: str, source: Catalog | None) -> Iterator[list[Problem]]:
+def _compare(store: Place, level: str, source: Catalog | None) -> Iterator[list[Problem]]:
     """The problems of one store, comparison by comparison."""
     quick = level == "quick"
     try:
-        files = read_manifest(store)["files"]
+        place = place_of(store)
+        if not isinstance(place, Path):
+            yield verify_delivered(place, quick=quick)
+            _refuse_more(place.name, level, source)
+            return
+        store, files = place, read_manifest(place)["files"]
     except StoreError as error:
         yield [Problem(MANIFEST, str(error))]  # and nothing says what the other files should be
         return
@@ -106,3 +113,12 @@ def _compare(store: Path, level: str, source: Catalog | None) -> Iterator[list[P
         from chunking.recipe import read_recipes
 
         yield compare_with_source(store, read_recipes(store)[0], source, damaged)
+
+
+def _refuse_more(name: str, level: str, source: Catalog | None) -> None:
+    """Raise BadArgument if more was asked for than can be compared of a store that is no Zarr folder."""
+    if level == "full" or source is not None:
+        raise BadArgument(
+            f"store {name}: its bytes were compared; decoding it, or comparing it with a source, needs a Zarr store in "
+            "a folder"
+        )

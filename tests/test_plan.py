@@ -165,15 +165,15 @@ def test_a_plan_of_changed_files_is_refused(tiny, tmp_path):
         Plan.from_json(text, cubes.source("folder", tiny.folder))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"plan_version": 1}', '{"plan_version": 1, "options": {"x": 1}}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"plan_version": 2}', '{"plan_version": 2, "options": {"x": 1}}'])
 def test_what_is_no_plan_is_refused(sample_source, text):
     with pytest.raises(BadArgument, match="expected the JSON of `cubes plan --json`"):
         Plan.from_json(text, sample_source)
 
 
 def test_a_plan_of_another_version_is_refused(sample_source):
-    with pytest.raises(BadArgument, match="expected version 1, got 2"):
-        Plan.from_json('{"plan_version": 2}', sample_source)
+    with pytest.raises(BadArgument, match="expected version 2, got 1"):
+        Plan.from_json('{"plan_version": 1}', sample_source)
 
 
 def test_pids_may_be_a_column_but_not_a_table(sample_source, tmp_path):

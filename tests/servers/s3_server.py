@@ -51,6 +51,22 @@ def public_bucket(root: Path) -> Iterator[str]:
         server.stop()
 
 
+@contextmanager
+def empty_bucket(name: str) -> Iterator[Any]:
+    """A client of a new bucket that anybody with any credentials may write to; its server is ``endpoint_url``."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        s3 = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **keys)
+        s3.create_bucket(Bucket=name)
+        yield s3
+        s3.close()
+    finally:
+        server.stop()
+
+
 def _get(s3: Any, key: str) -> bytes | None:
     try:
         return bytes(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
