@@ -32,7 +32,7 @@ module                idea
 ``manifest``          every file of a store with size and checksum; `verify`
 ``cells``             which cells a chunk holds, in words
 ``decoded``           every chunk decoded, and compared with the sum of its cells
-``recipe``            what a store was made of and how, from the store itself
+``made_from``         what a store was made of and how, from the store itself
 ``against_source``    a store compared with its source, bit for bit
 ``staging``           a store in the making: its folder, its lock, and what an earlier build left
 ``journal``           which parts of it are on disk for good

@@ -11,24 +11,24 @@ import xarray as xr
 import zarr
 
 from chunking.link import LINK, is_linked, open_linked, read_link
+from chunking.made_from import MadeFrom
 from chunking.manifest import Problem
 from chunking.plan import ArrayPlan, Region, chunks_of, region_of
 from chunking.products import Blocks, Product, steps
 from chunking.provenance import attributes
-from chunking.recipe import Recipe
 from loaders.inputs import Inputs
 from loaders.records import Catalog
 
 _DIFFERS = "differs from what the source gives"
 
 
-def compare_with_source(store: Path, recipe: Recipe, catalog: Catalog, damaged: Collection[str]) -> list[Problem]:
+def compare_with_source(store: Path, made_from: MadeFrom, catalog: Catalog, damaged: Collection[str]) -> list[Problem]:
     """Make the product of a store again and compare every cell.
 
     Parameters
     ----------
     store : Path
-    recipe : Recipe
+    made_from : MadeFrom
         How it was made.
     catalog : Catalog
         The source.
@@ -45,8 +45,8 @@ def compare_with_source(store: Path, recipe: Recipe, catalog: Catalog, damaged: 
     CubesError
         If the source cannot be read, or is itself damaged.
     """
-    product, inputs = recipe.prepare(catalog)
-    changes = recipe.changes(product, inputs)
+    product, inputs = made_from.prepare(catalog)
+    changes = made_from.changes(product, inputs)
     problems = [Problem("zarr.json", f"the source has changed since the build: {change}") for change in changes]
     product.check_source(inputs)
     arrays, regions = product.arrays(inputs)

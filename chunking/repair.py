@@ -13,8 +13,8 @@ from pathlib import Path
 from chunking.build import OnProgress, build_store
 from chunking.executors import Executor
 from chunking.homes import Folder
+from chunking.made_from import read_made_from
 from chunking.planner import plan_store
-from chunking.recipe import read_recipes
 from chunking.salvage import Salvage
 from loaders.errors import StoreError
 from loaders.records import Catalog
@@ -64,10 +64,10 @@ def repair_store(
     changes: list[str] = []
     mends = []
     root = store.parents[2]
-    for recipe in read_recipes(store):
-        product, inputs = recipe.prepare(catalog)
-        if not (changes := recipe.changes(product, inputs)):
-            plan, salvage = plan_store(Folder(root), inputs, product), Salvage(store, recipe, damaged)
+    for made_from in read_made_from(store):
+        product, inputs = made_from.prepare(catalog)
+        if not (changes := made_from.changes(product, inputs)):
+            plan, salvage = plan_store(Folder(root), inputs, product), Salvage(store, made_from, damaged)
             mends.append((len(salvage.intact(plan)), plan, product, inputs, salvage))
     if not mends:
         raise StoreError(

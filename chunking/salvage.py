@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chunking.link import LINK
+from chunking.made_from import MadeFrom
 from chunking.manifest import Files
 from chunking.plan import Region, StorePlan, chunks_of, region_of
 from chunking.provenance import software
-from chunking.recipe import Recipe
 from chunking.staging import Staging
 from loaders.errors import InconsistentData
 
@@ -23,25 +23,25 @@ class Salvage:
     Attributes
     ----------
     store : Path
-    recipe : Recipe
+    made_from : MadeFrom
         How it was made; without files if its manifest is lost, and then nothing is salvaged.
     damaged : collection of str
         Its files that are not as the manifest has them.
     """
 
     store: Path
-    recipe: Recipe
+    made_from: MadeFrom
     damaged: Collection[str]
 
     @property
     def is_known(self) -> bool:
         """Whether there is a manifest that says what the store held."""
-        return bool(self.recipe.files)
+        return bool(self.made_from.files)
 
     def intact(self, plan: StorePlan) -> dict[str, Files]:
         """The parts of a plan whose chunks are all intact."""
         parts = {str(region): _chunks(plan, region) for region in plan.regions}
-        files, damaged = self.recipe.files, self.damaged
+        files, damaged = self.made_from.files, self.damaged
         whole = {part: keys for part, keys in parts.items() if all(k in files and k not in damaged for k in keys)}
         return {part: {key: files[key] for key in keys} for part, keys in whole.items()}
 
@@ -60,8 +60,8 @@ class Salvage:
 
         The same software gives the same bytes; another the same cells. A link may lead elsewhere now.
         """
-        names = ("bytes", "crc32") if self.recipe.software == software() else ("decoded_crc32",)
-        was = {key: facts for key, facts in self.recipe.files.items() if key != LINK}
+        names = ("bytes", "crc32") if self.made_from.software == software() else ("decoded_crc32",)
+        was = {key: facts for key, facts in self.made_from.files.items() if key != LINK}
         other = [k for k, facts in was.items() if any(facts.get(n) != files.get(k, {}).get(n) for n in names)]
         if other:
             raise InconsistentData(

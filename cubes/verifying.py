@@ -110,9 +110,9 @@ def _compare(store: Place, level: str, source: Catalog | None) -> Iterator[list[
         damaged |= {problem.key for problem in problems}
     if source is not None:
         from chunking.against_source import compare_with_source
-        from chunking.recipe import read_recipes
+        from chunking.made_from import read_made_from
 
-        yield compare_with_source(store, read_recipes(store)[0], source, damaged)
+        yield compare_with_source(store, read_made_from(store)[0], source, damaged)
 
 
 def _refuse_more(name: str, level: str, source: Catalog | None) -> None:

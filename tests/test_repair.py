@@ -15,8 +15,8 @@ import zarr
 import cubes
 from chunking import encode, salvage
 from chunking.build import StoreTask
+from chunking.made_from import read_made_from
 from chunking.manifest import MANIFEST, entry, make_manifest, read_manifest, store_files
-from chunking.recipe import read_recipes
 from chunking.versions import VERSIONS
 from cubes.pinned_store import PinnedStore
 from loaders.errors import BadArgument, InconsistentData, StoreError
@@ -291,9 +291,9 @@ def everything(source, pid, tmp_path_factory):
 
 def test_a_store_says_how_it_was_made(everything, source, pid):
     for store in everything.glob("insertions/*/*.zarr"):
-        (recipe,) = read_recipes(store)
+        (recipe,) = read_made_from(store)
         (store / MANIFEST).rename(store / "aside")
-        (lost,) = read_recipes(store)
+        (lost,) = read_made_from(store)
         (store / "aside").rename(store / MANIFEST)
         assert lost.files == {}
         for said in (recipe, lost):

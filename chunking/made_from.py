@@ -22,7 +22,7 @@ from loaders.session_files import session_id
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class MadeFrom:
     """How a store was made.
 
     Attributes
@@ -101,7 +101,7 @@ def _change(path: str, was: dict[str, Any] | None, now: dict[str, Any] | None) -
     return f"{path} has {', '.join(differences)}" if differences else ""
 
 
-def read_recipes(store: Path) -> list[Recipe]:
+def read_made_from(store: Path) -> list[MadeFrom]:
     """What the manifest and the attributes of a store say: one of them, both where they contradict each other.
 
     Raises
@@ -117,10 +117,10 @@ def read_recipes(store: Path) -> list[Recipe]:
             f"store {store}: its manifest.json and its zarr.json are both lost or damaged, so nothing says how it was "
             "made; remove it and build it again"
         )
-    return found if len({recipe.build_key for recipe in found}) > 1 else found[:1]
+    return found if len({made_from.build_key for made_from in found}) > 1 else found[:1]
 
 
-def _of_manifest(store: Path) -> Iterator[Recipe]:
+def _of_manifest(store: Path) -> Iterator[MadeFrom]:
     try:
         said = read_manifest(store)
     except StoreError:
@@ -128,10 +128,10 @@ def _of_manifest(store: Path) -> Iterator[Recipe]:
     if "parameters" in said:
         names = ("pid", "product", "parameters", "sorter", "revision", "build_key", "files", "software")
         sources = describe_sources(SourceFile(**file) for file in said["sources"])
-        yield Recipe(**{name: said[name] for name in names}, sources=sources)
+        yield MadeFrom(**{name: said[name] for name in names}, sources=sources)
 
 
-def _of_attributes(store: Path) -> Iterator[Recipe]:
+def _of_attributes(store: Path) -> Iterator[MadeFrom]:
     try:
         said = json.loads((store / "zarr.json").read_text())["attributes"]
         sorter, revision = said.get("sorter"), said.get("revision")
@@ -140,7 +140,7 @@ def _of_attributes(store: Path) -> Iterator[Recipe]:
             revision = said["sites_revision"]
         parameters, sources = json.loads(said["parameters"]), json.loads(said["sources"])
         made_of = (parameters, sorter, revision, said["build_key"], sources)
-        recipe = Recipe(said["pid"], said["product"], *made_of, session="" if said["pid"] else store.parent.name)
+        made_from = MadeFrom(said["pid"], said["product"], *made_of, session="" if said["pid"] else store.parent.name)
     except (OSError, ValueError, KeyError, TypeError):
         return
-    yield recipe
+    yield made_from
