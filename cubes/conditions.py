@@ -36,7 +36,7 @@ def psth(aligned: xr.DataArray | xr.Dataset, by: str | Sequence[str] = ()) -> xr
     Raises
     ------
     BadArgument
-        If there is no such coordinate, or nothing is aligned to trials.
+        If there is no such coordinate, no trial has a value of it, or nothing is aligned to trials.
 
     Examples
     --------
@@ -55,6 +55,11 @@ def psth(aligned: xr.DataArray | xr.Dataset, by: str | Sequence[str] = ()) -> xr
             known = sorted(str(key) for key, c in values.coords.items() if c.dims == (dim,))
             raise BadArgument(f"by: expected coordinates of {dim}, which are {', '.join(known)}, got {name!r}")
     values = values.assign_coords({name: values.coords[name].compute() for name in names})  # or there are no groups
+    for name in names:
+        if not values.coords[name].notnull().any():
+            raise BadArgument(
+                f"by: none of the {values.sizes[dim]} trials has a value of {name}, so there are no conditions"
+            )
     trials = values.groupby(names) if names else values
     n = trials.count(dim)
     mean = trials.mean(dim)

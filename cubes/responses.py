@@ -40,7 +40,7 @@ def responsive(
     Raises
     ------
     BadArgument
-        If a window has no bins, or fewer than two trials are left.
+        If these are no counts, a window has no bins, or fewer than two trials are left.
 
     Examples
     --------
@@ -51,8 +51,13 @@ def responsive(
     >>> tested.sizes, int(tested["n"][0])
     (Frozen({'unit': 500}), 4)
     """
+    if isinstance(aligned, xr.Dataset) and "counts" not in aligned:
+        found = ", ".join(map(str, aligned.data_vars))
+        raise BadArgument(f"aligned: expected counts, from spikes or a counts cube, got {found or 'none'}")
     counts = aligned["counts"] if isinstance(aligned, xr.Dataset) else aligned
     dim = event_dim(counts)
+    if (units := counts.attrs.get("units", "1")) != "1" or "bin_width" not in counts["time"].attrs:
+        raise BadArgument(f"aligned: expected counts in bins, as align gives them, got {counts.name} in {units}")
     windows = [in_window(counts, w, name) for name, w in (("baseline", baseline), ("response", response))]
     before, after = (part.astype(np.float64).sum("time", skipna=False).transpose(..., dim) for part in windows)
     n_before, n_after = (part.sizes["time"] for part in windows)
@@ -61,12 +66,13 @@ def responsive(
         raise BadArgument(f"aligned: expected two trials or more with known counts in both windows, got {known.sum()}")
     # Whole numbers, proportional to the difference of the rates: ties between trials stay ties.
     difference = (n_before * after - n_after * before).isel({dim: np.flatnonzero(known)})
-    p_value = stats.wilcoxon(difference.values, axis=-1, zero_method="zsplit").pvalue
+    p_value = np.asarray(stats.wilcoxon(difference.values, axis=-1, zero_method="zsplit").pvalue)
+    q_value = stats.false_discovery_control(p_value, axis=None) if p_value.size else p_value
     labels = difference.isel({dim: 0}, drop=True)
     made = xr.Dataset({
         "change": difference.mean(dim) / (n_before * n_after * float(counts["time"].attrs["bin_width"])),
         "p_value": labels.copy(data=p_value),
-        "q_value": labels.copy(data=stats.false_discovery_control(p_value, axis=None) if p_value.size else p_value),
+        "q_value": labels.copy(data=q_value.reshape(p_value.shape)),
         "n": labels.copy(data=np.full(p_value.shape, known.sum())),
     })  # fmt: skip
     test = "two-sided Wilcoxon signed-rank test over trials, zeros split (scipy.stats.wilcoxon)"

@@ -81,6 +81,10 @@ def test_psth_refuses_what_it_cannot_do(aligned):
         cubes.psth(aligned, by="nope")
     with pytest.raises(BadArgument, match="expected what align gives"):
         cubes.psth(aligned.counts.mean("trial"))
+    with pytest.raises(BadArgument, match="none of the 0 trials has a value of side"):
+        cubes.psth(aligned.isel(trial=[]), by="side")
+    with pytest.raises(BadArgument, match="none of the 1 trials has a value of contrast"):
+        cubes.psth(aligned.isel(trial=[3]), by=["side", "contrast"])
 
 
 def test_baseline(aligned):
@@ -132,6 +136,12 @@ def test_responsive_units_are_found():
     assert float(found["p_value"][0]) == pytest.approx(expected.pvalue)
     with pytest.raises(BadArgument, match="two trials"):
         cubes.responsive(array.isel(trial=[9, 10]), baseline=(-0.5, 0), response=(0, 0.5))
+    one = cubes.responsive(array.isel(unit=1), baseline=(-0.5, 0), response=(0, 0.5))
+    assert float(one["p_value"]) == float(found["p_value"][1])
+    with pytest.raises(BadArgument, match=r"expected counts in bins, .* got rate in Hz"):  # change would be in Hz/s
+        cubes.responsive(cubes.to_rate(array), baseline=(-0.5, 0), response=(0, 0.5))
+    with pytest.raises(BadArgument, match=r"expected counts, .* got lfp"):
+        cubes.responsive(array.to_dataset(name="lfp"), baseline=(-0.5, 0), response=(0, 0.5))
 
 
 def trials_of(table: pd.DataFrame) -> xr.Dataset:
