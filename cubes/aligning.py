@@ -63,7 +63,8 @@ def align(
     Raises
     ------
     BadArgument
-        If the events are no times, the window is shorter than a bin, or the source is none of the above.
+        If the events are no times, or those of another session, the window is shorter than a bin, or the source is none
+        of the above.
 
     Notes
     -----
@@ -83,9 +84,13 @@ def align(
     times = _event_times(events, on)
     if isinstance(source, xr.DataTree):
         source = source.to_dataset()
+    if not isinstance(source, xr.Dataset | xr.DataArray):
+        raise BadArgument(f"source: expected a Dataset, DataTree or DataArray, got {type(source).__name__}")
+    _refuse_other_session(source, events)
     if isinstance(source, xr.Dataset) and "counts" in source.data_vars:
         source = source["counts"].assign_attrs(_span(source.attrs))
     if isinstance(source, xr.Dataset):
+        _refuse_many_signals(source)
         aligned = _align_spikes(source, times, window, width, stride, support)
     elif "time" not in source.dims:
         raise BadArgument(f"source: expected a dimension time, got {', '.join(map(str, source.dims)) or 'none'}")
@@ -127,6 +132,8 @@ def to_rate(counts: xr.DataArray) -> xr.DataArray:
     >>> cubes.to_rate(counts).attrs["units"]
     'Hz'
     """
+    if not isinstance(counts, xr.DataArray):
+        raise BadArgument(f"counts: expected a DataArray, such as aligned.counts, got {type(counts).__name__}")
     if counts.attrs.get("units") == "Hz":
         raise BadArgument("counts: these are rates already, their units are Hz")
     width = counts.coords["time"].attrs.get("bin_width") if "time" in counts.coords else None
@@ -144,10 +151,12 @@ def _event_times(events: Any, on: str | None) -> xr.DataArray:
         if on is None or on not in events.variables:
             raise BadArgument(f"on: expected one of the times of the events, {_times_in(events)}, got {on!r}")
         times = events[on]
+        if times.attrs.get("units", "s") != "s" or "flag_values" in times.attrs:
+            raise BadArgument(f"on: expected one of the times of the events, {_times_in(events)}, got {on!r}")
         labels = {name: v for name, v in events.variables.items() if v.dims == times.dims}
         times = times.assign_coords(labels)
     elif on is not None:
-        raise BadArgument("on: only for events that are a Dataset")
+        raise BadArgument("on: only for events that are a Dataset; of a table give the column itself, table[on]")
     elif isinstance(events, xr.DataArray):
         times = events
     else:
@@ -159,8 +168,8 @@ def _event_times(events: Any, on: str | None) -> xr.DataArray:
     if np.isinf(times.values).any():
         raise BadArgument("events: expected times in seconds, or NaN where there is none, got infinity")
     dim = times.dims[0]
-    if dim == "time":
-        raise BadArgument("events: their dimension cannot be called time, which is that of the result")
+    if dim in ("time", "unit", "spike", "channel"):
+        raise BadArgument(f"events: their dimension cannot be called {dim}, which is that of the data; rename it")
     if dim not in times.coords:
         times = times.assign_coords({dim: np.arange(times.size)})
     return times.assign_coords(event_time=(dim, times.values.astype(np.float64), {"units": "s", "clock": "session"}))
@@ -168,6 +177,23 @@ def _event_times(events: Any, on: str | None) -> xr.DataArray:
 
 def _times_in(events: xr.Dataset) -> str:
     return ", ".join(sorted(str(name) for name, v in events.variables.items() if v.attrs.get("units") == "s")) or "none"
+
+
+def _refuse_other_session(source: xr.DataArray | xr.Dataset, events: Any) -> None:
+    """Raise BadArgument if both say of which session they are, and it is not the same: each has its own clock."""
+    ours, theirs = (str(getattr(data, "attrs", {}).get("eid", "")) for data in (source, events))
+    if ours and theirs and ours != theirs:
+        raise BadArgument(f"events: expected those of session {ours}, as the source, got those of session {theirs}")
+
+
+def _refuse_many_signals(source: xr.Dataset) -> None:
+    """Raise BadArgument if a Dataset is neither spikes nor counts: which of its signals is meant is not known."""
+    if "spike_time" not in source.variables:
+        signals = sorted(str(name) for name, v in source.data_vars.items() if "time" in v.dims)
+        raise BadArgument(
+            "source: expected the product spikes, counts, or one signal along time, got a Dataset with the signals "
+            f"{', '.join(signals) or 'none'}; choose a product, tree['spikes'], or a signal, tree['wheel'].velocity"
+        )
 
 
 def _named(times: xr.DataArray) -> dict[str, str]:

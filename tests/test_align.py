@@ -232,6 +232,8 @@ def test_rates_say_that_they_are_rates():
         cubes.to_rate(rate)
     with pytest.raises(BadArgument, match="bin_width"):
         cubes.to_rate(counts.drop_vars("time"))
+    with pytest.raises(BadArgument, match="expected a DataArray"):
+        cubes.to_rate(counts.to_dataset())
 
 
 @pytest.mark.parametrize(
@@ -252,12 +254,42 @@ def test_rates_say_that_they_are_rates():
         ),
         ({"on": "x"}, "on: only for events that are a Dataset"),
         ({"support": (3, 2)}, "support: expected"),
+        (
+            {"events": xr.Dataset({"contrast": ("trial", [1.0], {"units": "1"})}), "on": "contrast"},
+            "on: expected one of the times of the events, none, got 'contrast'",
+        ),
+        ({"events": xr.DataArray([1.0], dims="unit")}, "events: their dimension cannot be called unit"),
     ],
 )
 def test_bad_arguments(change, message):
     arguments = {"events": [1.0], "window": (0, 1), "width": 0.1} | change
     with pytest.raises(BadArgument, match=message):
         cubes.align(spikes_dataset([np.array([1.0])], 0, 10), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("my-cubes", "source: expected a Dataset, DataTree or DataArray, got str"),
+        (
+            xr.Dataset({"b": ("time", [1.0]), "a": ("time", [1.0])}),
+            "one signal along time, got .* signals a, b; choose",
+        ),
+        (xr.DataTree(), "signals none; choose a product"),
+    ],
+)
+def test_sources_that_are_none(source, message):
+    with pytest.raises(BadArgument, match=message):
+        cubes.align(source, [1.0], (0, 1), 0.1)
+
+
+def test_events_of_another_session_are_refused():
+    spikes = spikes_dataset([np.array([1.0])], 0, 10)
+    trials = xr.Dataset({"t": ("trial", [1.0], {"units": "s"})}, attrs={"eid": "one"})
+    cubes.align(spikes, trials, (0, 1), 0.1, on="t")  # that of the spikes is not known
+    cubes.align(spikes.assign_attrs(eid="one"), trials, (0, 1), 0.1, on="t")
+    with pytest.raises(BadArgument, match=r"events: expected those of session two, .* got those of session one"):
+        cubes.align(spikes.assign_attrs(eid="two"), trials, (0, 1), 0.1, on="t")
 
 
 def test_nothing_is_a_result_too():
