@@ -60,7 +60,8 @@ def run(arguments: list[str]) -> int:
         return fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except KeyboardInterrupt:
         print(
-            "cubes: interrupted; nothing half-written was published. The same build goes on with --skip-existing.",
+            "cubes: interrupted; nothing half-written was published. The same command goes on; a build with "
+            "--skip-existing.",
             file=sys.stderr,
         )
         return 130

@@ -220,7 +220,8 @@ def test_ctrl_c_publishes_nothing_half_written(sample_root, tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.endswith(
-        "cubes: interrupted; nothing half-written was published. The same build goes on with --skip-existing.\n"
+        "cubes: interrupted; nothing half-written was published. The same command goes on; "
+        "a build with --skip-existing.\n"
     )
     for store in root.glob("insertions/*/*.zarr"):
         assert run(["verify", str(store)]) == 0
