@@ -199,10 +199,10 @@ def _refuse_unusable(home: Home, plan: StorePlan, existing: str) -> None:
 def _refuse_other(home: Home, plan: StorePlan) -> None:
     """Raise StoreError if a store exists that is not the planned one: another sorting, other files, another layout."""
     if home.exists(plan.path) and not _is_built(home, plan):
+        sorting = f" (sorter {plan.sorter!r}, revision {plan.revision!r})" if plan.sorter else ""
         raise StoreError(
             f"store {home.where(plan.path)}: exists, but was built from other files, parameters or versions than "
-            f"planned now (sorter {plan.sorter!r}, revision {plan.revision!r}); replace it, remove it or choose "
-            "another root"
+            f"planned now{sorting}; replace it, remove it or choose another root"
         )
 
 

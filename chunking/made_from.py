@@ -110,7 +110,10 @@ def read_made_from(store: Path) -> list[MadeFrom]:
         If neither can be read, or the store is a pool.
     """
     if store.parent.name == "pooled":
-        raise StoreError(f"store {store}: is made of other stores, not of a source; remove it and pool again")
+        raise StoreError(
+            f"store {store}: is made of other stores, so it is neither compared with a source nor repaired from one; "
+            "if it is damaged, remove it and pool again"
+        )
     found = [*_of_manifest(store), *_of_attributes(store)]
     if not found:
         raise StoreError(

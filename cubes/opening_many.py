@@ -107,7 +107,7 @@ def find_metadata(
         for product in stores if wanted is None else wanted:
             try:
                 if product not in stores:
-                    raise NotFound(f"not built; {pid} has {', '.join(stores) or 'no store'}")
+                    raise NotFound(f"{product} is not built; {pid} has {', '.join(stores) or 'no store'}")
                 found.setdefault(pid, {})[product] = read_metadata(stores[product])
             except CubesError as error:
                 failed[f"{pid}/{product}"] = error
