@@ -132,8 +132,7 @@ def to_rate(counts: xr.DataArray) -> xr.DataArray:
     >>> cubes.to_rate(counts).attrs["units"]
     'Hz'
     """
-    if not isinstance(counts, xr.DataArray):
-        raise BadArgument(f"counts: expected a DataArray, such as aligned.counts, got {type(counts).__name__}")
+    refuse_other_than_array(counts, "counts")
     if counts.attrs.get("units") == "Hz":
         raise BadArgument("counts: these are rates already, their units are Hz")
     width = counts.coords["time"].attrs.get("bin_width") if "time" in counts.coords else None
@@ -141,6 +140,12 @@ def to_rate(counts: xr.DataArray) -> xr.DataArray:
         raise BadArgument("counts: expected a coordinate time with the attribute bin_width, as align and bin give it")
     rate: xr.DataArray = (counts / np.float64(width)).astype("float32").rename("rate")
     return rate.assign_attrs(units="Hz", long_name="spikes a second", cell_methods="time: mean")
+
+
+def refuse_other_than_array(values: object, name: str) -> None:
+    """Raise BadArgument for the whole of what `align` gives instead of its signal."""
+    if not isinstance(values, xr.DataArray):
+        raise BadArgument(f"{name}: expected a DataArray, such as aligned.counts, got {type(values).__name__}")
 
 
 def _event_times(events: Any, on: str | None) -> xr.DataArray:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 from scipy.signal.windows import gaussian
 
-from cubes.aligning import to_rate
+from cubes.aligning import refuse_other_than_array, to_rate
 from loaders.errors import BadArgument
 
 _REACH = 4  # standard deviations: a Gaussian kernel ends there
@@ -94,7 +94,7 @@ def baseline(values: xr.DataArray, window: tuple[float, float]) -> xr.DataArray:
     Raises
     ------
     BadArgument
-        If no bin lies in the window.
+        If no bin lies in the window, or this is no DataArray.
 
     Examples
     --------
@@ -105,6 +105,7 @@ def baseline(values: xr.DataArray, window: tuple[float, float]) -> xr.DataArray:
     >>> abs(float(change.sel(time=slice(-0.5, 0)).sum())) < 0.1
     True
     """
+    refuse_other_than_array(values, "values")
     before = in_window(values, window, "window").mean("time", skipna=False)
     less: xr.DataArray = (values - before).assign_attrs(values.attrs)
     return less.rename(values.name).assign_attrs(baseline_s=[float(time) for time in window])
@@ -141,7 +142,7 @@ def smooth(values: xr.DataArray, sd: float, *, causal: bool = False) -> xr.DataA
     Raises
     ------
     BadArgument
-        If `sd` is not positive, or the bins are not evenly spaced.
+        If `sd` is not positive, the bins are not evenly spaced, or this is no DataArray.
 
     Examples
     --------
@@ -151,6 +152,7 @@ def smooth(values: xr.DataArray, sd: float, *, causal: bool = False) -> xr.DataA
     >>> cubes.smooth(rate, 0.02).attrs["smoothing"]
     'Gaussian kernel, sd 0.02 s, cut at 4 sd'
     """
+    refuse_other_than_array(values, "values")
     if not sd > 0:
         raise BadArgument(f"sd: expected seconds above 0, got {sd}")
     steps = np.diff(values["time"].values)

@@ -94,6 +94,9 @@ def test_baseline(aligned):
     assert less.attrs["baseline_s"] == [-0.5, -0.2]
     with pytest.raises(BadArgument, match="no bin lies in"):
         cubes.baseline(counts, (3, 4))
+    for whole in (lambda: cubes.baseline(aligned, (-0.5, -0.2)), lambda: cubes.smooth(aligned, 0.1)):
+        with pytest.raises(BadArgument, match=r"values: expected a DataArray, such as aligned\.counts, got Dataset"):
+            whole()
 
 
 def test_smoothing_equals_scipy_inside_and_never_looks_ahead_if_causal():
