@@ -177,6 +177,17 @@ def test_a_cut_cube_knows_its_own_times(sample_cubes, sample_source):
         cubes.align(counts, [30.0], (-0.2, 0.2), 0.05)
 
 
+def test_bins_at_the_ends_of_a_cut_cube_are_known(sample_cubes, sample_source):
+    counts = cubes.open(sample_cubes, sample_source.insertions()[0].pid, chunks=None)["counts_20ms"].counts
+    cut = counts.isel(unit=[0], time=slice(1667, 2885))
+    at = np.r_[1667 + np.arange(30), 2885 - np.arange(30)]  # events, counted in bins
+    aligned = cubes.align(cut, at * 0.02, (-0.3, 0.3), 0.1, 0.02)
+    first = at[:, None] - 15 + np.arange(aligned.sizes["time"])
+    whole = (first >= 1667) & (first + 5 <= 2885)
+    np.testing.assert_array_equal(aligned.coverage == 1, whole)
+    np.testing.assert_array_equal(aligned.counts.notnull()[0], whole)
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_samples_and_means_of_a_signal(lazy):
     time = np.arange(2000) / 250 + 3  # its value is its own time
