@@ -9,8 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event
 
 from chunking.manifest import Files
+
+_GATHER_S = 0.2  # for which the first part of a group waits for others: what a kill may lose of small parts
 
 
 @contextmanager
@@ -40,7 +43,11 @@ def group_commit(commit: Callable[[dict[str, Files]], None]) -> Iterator[Callabl
     waiting: deque[tuple[str, Files]] = deque()
     commits: deque[Future[None]] = deque()
 
+    ending = Event()
+
     def commit_waiting() -> None:
+        if waiting:
+            ending.wait(_GATHER_S)
         if parts := dict(waiting.popleft() for _ in range(len(waiting))):
             commit(parts)
 
@@ -51,6 +58,9 @@ def group_commit(commit: Callable[[dict[str, Files]], None]) -> Iterator[Callabl
             commits.popleft().result()
 
     with ThreadPoolExecutor(1) as pool:
-        yield keep
+        try:
+            yield keep
+        finally:
+            ending.set()
     for done in commits:
         done.result()
