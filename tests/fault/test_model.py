@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import cubes
-from chunking import build, encode
+from chunking import build, encode, homes
 from chunking.manifest import read_manifest, store_files
 from cubes.pinned_store import PinnedStore
 from loaders.errors import StoreError
 
 LAYOUTS = ("balanced", "by-unit", "by-time")
 PLACES = [(build.StoreTask, "_write"), (encode, "consolidate"), (build, "check_store"), (build, "complete")]
-PLACES += [(build, "publish"), (build, "replace")]
+PLACES += [(homes, "publish"), (homes, "replace")]
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
