@@ -109,6 +109,7 @@ def listening(process):
     return found
 
 
+@pytest.mark.slow
 def test_one_build_on_the_jobs_of_a_dask_cluster(slurm, voltage):
     pytest.importorskip("dask_jobqueue", exc_type=ImportError)
     Path("build.py").write_text(small(SCRIPT))
@@ -131,6 +132,7 @@ def test_one_build_on_the_jobs_of_a_dask_cluster(slurm, voltage):
     assert not any(cubes.verify("my-cubes").values())
 
 
+@pytest.mark.slow
 def test_a_scheduler_and_workers_from_scripts(slurm, voltage):
     scheduler, _, command = re.findall(r"^((?:dask|sbatch|cubes) .*?)(?: &)?$", PAGE.rpartition("```console")[2], re.M)
     scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", *small(scheduler).split()[2:]]
