@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Sequence
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -54,20 +56,31 @@ class Bar:
             total += store.nbytes + _LABELS_BYTES
         self._all = self._bars.add_task("", total=total) if len(stores) > 1 else None
         self._this: _Store | None = None
+        self._interrupted, self._handler = False, signal.getsignal(signal.SIGINT)
 
     def __enter__(self) -> Bar:
+        if current_thread() is main_thread():  # the only one that may
+            signal.signal(signal.SIGINT, self._interrupt)
         self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGINT, self._handler)
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
         print(line, flush=True)
 
+    def _interrupt(self, *_: object) -> None:
+        self._interrupted = True
+        raise KeyboardInterrupt
+
     def update(self, event: Progress) -> None:
-        """Show the progress of one store."""
+        """Show the progress of one store; after Ctrl-C, say so once more."""
+        if self._interrupted:  # and somebody ignored it, such as a library that tries to import another
+            raise KeyboardInterrupt
         if self._this is None or self._this.key != (event.pid, event.product):
             if self._this is not None:
                 self._bars.remove_task(self._this.bar)

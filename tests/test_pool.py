@@ -360,9 +360,10 @@ def test_goes_on_where_it_was_interrupted(recorded, expected, monkeypatch):
 KILLED = """
 import json, os, signal, sys
 import cubes
+from chunking import group_commit
 from chunking.journal import Journal
 from cubes import pooled_product
-pooled_product.UNITS_PER_CHUNK = 4
+pooled_product.UNITS_PER_CHUNK, group_commit._GATHER_S = 4, 0
 add, kept = Journal.add, []
 def killing(self, *args):
     result = add(self, *args)
@@ -382,7 +383,7 @@ def test_goes_on_after_kill_9(recorded, expected):
     assert not (recorded.root / "pooled").exists()
     events = []
     cubes.pool(recorded.root, recipe=RECIPE, progress=events.append)
-    assert events[0].done == 2
+    assert events[0].done >= 2  # parts may have been committed together
     assert same_but_name(contents(recorded.root / "pooled/small.zarr"), expected)
 
 

@@ -1,7 +1,9 @@
 """What a build shows of its progress: bars in a terminal, lines elsewhere; no build is needed to see it."""
 
+import contextlib
 import io
 import re
+import signal
 
 import pytest
 from rich.console import Console
@@ -111,3 +113,13 @@ def test_one_store_needs_no_bar_for_all():
         bar.update(event("ap", 5, nbytes=1_000_000))
         bar.update(event("lf", 5, nbytes=1_000_000))
         assert len(bar._bars.tasks) == 1
+
+
+def test_ctrl_c_that_a_library_swallows_is_said_again():
+    handler = signal.getsignal(signal.SIGINT)
+    with Bar() as bar:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            bar.update(Progress("pid", "spikes", 0, 4))
+    assert signal.getsignal(signal.SIGINT) is handler
