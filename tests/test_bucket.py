@@ -362,7 +362,6 @@ def race(home, n, monkeypatch):
         assert cubes.ls(home.url).path.tolist() == [home.version(layout=winners[0])]
 
 
-@pytest.mark.slow  # failed once on a busy machine: it seems that moto let both of two conditional puts through
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")  # what hides it in a build is not made for threads
 def test_of_two_builders_one_wins(home, monkeypatch):
     race(home, 4, monkeypatch)

@@ -6,12 +6,25 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import boto3
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
 BUCKET = "ibl-brain-wide-map-public"
+
+_ONE_AT_A_TIME, _put_object = Lock(), S3Response.put_object
+
+
+def put_object(self: S3Response) -> Any:
+    """As S3 does: moto itself looks whether an object exists, and then puts it, with room for another in between."""
+    with _ONE_AT_A_TIME:
+        return _put_object(self)
+
+
+S3Response.put_object = put_object
 
 
 @contextmanager
