@@ -94,6 +94,7 @@ def build_on(executor: str, folder: Path, workers: int) -> Run:
         begun = time.process_time()
         run |= _timed(plan, executor, workers)
         return run | {"memory": peak_rss(), "cpu": time.process_time() - begun}
+    import dask
     from distributed import Client, LocalCluster, SchedulerPlugin
 
     class Most(SchedulerPlugin):
@@ -103,6 +104,7 @@ def build_on(executor: str, folder: Path, workers: int) -> Run:
             self.tasks = max(self.tasks, len(cluster.scheduler.tasks))
 
     local = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "threads_per_worker": 1}
+    dask.config.set({"distributed.worker.profile.enabled": False})  # as on the clusters that we start
     with LocalCluster(n_workers=workers, **local) as cluster, Client(cluster) as client:
         most = Most()
         cluster.scheduler.add_plugin(most)

@@ -33,6 +33,8 @@ _WORKERS_TIMEOUT_S = 50.0
 _LOOK_EVERY_S = 1.0
 _DEATHS = 10  # of workers with one task, on a cluster of our own, before the task is blamed; dask has 3
 _RETRIES = 2  # of a task that fails
+_NO_PROFILE = {"distributed.worker.profile.enabled": False}
+"""The profiler of a worker keeps a thousand seconds: 0.2 to 0.3 MB each."""
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def dask_client(name: str, workers: int) -> Iterator[Client]:
     if name == "dask":
         local = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}  # the default dashboard is open to all
         with (
-            dask.config.set({"distributed.scheduler.allowed-failures": _DEATHS}),
+            dask.config.set({"distributed.scheduler.allowed-failures": _DEATHS, **_NO_PROFILE}),
             LocalCluster(n_workers=workers, threads_per_worker=1, **local) as cluster,
             Client(cluster) as client,
         ):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -404,6 +405,9 @@ def test_readers_during_replacement_see_one_version(home):
         readers = [pool.submit(read) for _ in range(2)]
         for i in range(6):
             cubes.build(home.plan(layouts[1 - i % 2], ["counts_20ms"]), existing="replace")
+            enough = len(seen) + 3  # two may have begun before; the third sees this version
+            while len(seen) < enough and not any(reader.done() for reader in readers):
+                time.sleep(0.01)
         done.set()
         for reader in readers:
             reader.result()

@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster
 import cubes
 from chunking.executors import open_executor
 from chunking.manifest import store_files
+from chunking.on_dask import dask_client
 from loaders.errors import BadArgument, CorruptData, SourceUnavailable, StoreError
 from loaders.inputs import Inputs
 
@@ -258,3 +259,11 @@ def test_a_scheduler_that_does_not_answer_is_named(source, tmp_path, monkeypatch
     plan = cubes.plan(source, [source.insertions()[0].pid], ["channels"], root=tmp_path)
     with pytest.raises(SourceUnavailable, match=r"executor tcp://127\.0\.0\.1:9: no dask scheduler"):
         cubes.build(plan, executor="tcp://127.0.0.1:9")
+
+
+def test_workers_of_our_cluster_keep_no_profile():
+    """Which grows by 0.3 MB a second for a quarter of an hour."""
+    with dask_client("dask", 1) as client:
+        client.submit(sum, [1]).result()
+        time.sleep(1.5)  # the profiler has cycles of a second
+        assert client.run(lambda dask_worker: len(dask_worker.profile_history)) == dict.fromkeys(client.nthreads(), 0)
