@@ -6,6 +6,7 @@ module                idea
 ``schema``            the names, units and attributes of every variable; one `validate`
 ``bins``              exact half-open bins of any rational width (pure)
 ``counting``          spikes -> counts in one pass
+``by_unit``           spikes in order of unit (pure)
 ``perievent``         bins relative to events, which may overlap; spikes counted in them
 ``pool_schema``       the variables of a pooled store
 ``layouts``           named chunk shapes, each with the access pattern that it serves

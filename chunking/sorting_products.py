@@ -9,10 +9,10 @@ from functools import cached_property
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from chunking import schema
 from chunking.bins import BinGrid, width_name
+from chunking.by_unit import positions_by_unit
 from chunking.cost import RATIOS, Cost, counts_on_disk, label_bytes, on_disk, region_bytes, task_bytes, write_bytes
 from chunking.counting import count_spikes, largest_count, smallest_dtype
 from chunking.layouts import SPIKES_PER_CHUNK, CountsLayout
@@ -132,28 +132,24 @@ class SpikesProduct(_OfSorting):
         return arrays, tuple((step,) for step in steps(n, chunk))
 
     def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
-        spikes = inputs.sorting.spikes
-        ends = np.cumsum(_row_size(inputs.sorting))
-        sorted_at_once = max((_n_touched(ends, *part) for (part,) in regions), default=0)
-        finding = max(8 * len(spikes), 3 * len(spikes) + 32 * sorted_at_once)  # clusters as int64; masks, and the sort
+        positions = 8 * arrays[0].chunks[0]
         blocks = max((region_bytes(arrays, region) for region in regions), default=0)
         return Cost(
             self.read_bytes(inputs),
             on_disk(arrays, RATIOS["spikes"]),
-            task_bytes(finding, 8 * sorted_at_once + blocks + write_bytes(arrays)),
+            task_bytes(positions + blocks + write_bytes(arrays)),
         )
 
     def labels(self, inputs: Inputs) -> xr.Dataset:
-        row_size = _row_size(inputs.sorting)
+        row_size = inputs.row_size
         rows = {"row_size": row_size, "row_start": np.cumsum(row_size) - row_size}
         ragged = {name: xr.Variable(v.dims, rows[name], v.attrs) for name, v in schema.RAGGED.items()}
         return _labels(inputs.sorting, ragged)
 
     def blocks(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
-        sorting = inputs.sorting
+        spikes = inputs.sorting.spikes
         ((start, stop),) = region
-        order = _spikes_by_unit(sorting, start, stop)
-        spikes = sorting.spikes
+        order = positions_by_unit(spikes.clusters, inputs.row_size, start, stop)
         return {"spike_time": spikes.times[order], "spike_amp": spikes.amps[order], "spike_depth": spikes.depths[order]}
 
 
@@ -181,27 +177,3 @@ class ChannelsProduct(_OfSorting):
 def _labels(sorting: Sorting, coordinates: Mapping[str, xr.Variable]) -> xr.Dataset:
     units = schema.unit_coordinates(sorting.insertion, sorting.units, sorting.channels)
     return xr.Dataset(coords=units | dict(coordinates))
-
-
-def _row_size(sorting: Sorting) -> NDArray[np.int64]:
-    return np.bincount(sorting.spikes.clusters.astype(np.int64, copy=False), minlength=len(sorting.units))
-
-
-def _n_touched(ends: NDArray[np.int64], start: int, stop: int) -> int:
-    """Number of all spikes of the units that the spikes `start` to `stop`, in order of unit, touch."""
-    first_unit, last_unit = np.searchsorted(ends, [start, stop - 1], side="right")
-    return int(ends[last_unit] - (ends[first_unit - 1] if first_unit else 0))
-
-
-def _spikes_by_unit(sorting: Sorting, start: int, stop: int) -> NDArray[np.intp]:
-    """Positions, in order of time, of the spikes `start` to `stop` in order of unit and then time.
-
-    Looks only at the units that this range touches, so that it needs no permutation of all spikes.
-    """
-    clusters = sorting.spikes.clusters
-    ends = np.cumsum(_row_size(sorting))
-    first_unit, last_unit = np.searchsorted(ends, [start, stop - 1], side="right")
-    chosen = np.flatnonzero((clusters >= first_unit) & (clusters <= last_unit))
-    by_unit: NDArray[np.intp] = chosen[np.argsort(clusters[chosen], kind="stable")]
-    skipped = ends[first_unit - 1] if first_unit else 0
-    return by_unit[start - skipped : stop - skipped]

@@ -18,6 +18,8 @@ from loaders.session_files import SessionData, SessionFiles, session_id
 from loaders.sorting import load_sites, load_sorting
 from loaders.voltage import Voltage, load_voltage
 
+_AT_ONCE = 1_000_000  # spikes
+
 
 class Inputs:
     """The inputs of one insertion.
@@ -49,6 +51,14 @@ class Inputs:
     def sorting(self) -> Sorting:
         """The spike sorting; raises NotFound if there is none."""
         return load_sorting(self._catalog, self.insertion.pid, **self._choice)
+
+    @cached_property
+    def row_size(self) -> NDArray[np.int64]:
+        """How many spikes each unit has, (unit,)."""
+        clusters, row_size = self.sorting.spikes.clusters, np.zeros(len(self.sorting.units), np.int64)
+        for start in range(0, len(clusters), _AT_ONCE):  # bincount makes a copy as int64
+            row_size += np.bincount(clusters[start : start + _AT_ONCE], minlength=len(row_size))
+        return row_size
 
     @cached_property
     def sites_if_any(self) -> Sites | None:
