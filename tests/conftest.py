@@ -102,6 +102,14 @@ def sample_bucket(server_files: Path) -> Iterator[str]:
         yield endpoint
 
 
+@pytest.fixture(scope="session")
+def allen_release(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small release of the Allen Visual Behavior recordings: see `allen_files.Release`. Leave it as it is."""
+    from allen_files import write_release
+
+    return write_release(tmp_path_factory.mktemp("allen"))
+
+
 class TinySession:
     """A bare ALF session of one probe, small enough to know by heart; `save` replaces or adds a file."""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 KINDS = {
     "status",  # answer with `code`, and `retry_after` seconds if given
@@ -67,7 +67,10 @@ class Request:
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves the files below `root` at `url`. `faults` and `latency_s` may be changed at any time."""
+    """Serves the files below `root` at `url`. `faults` and `latency_s` may be changed at any time.
+
+    `versions` makes it a versioned bucket: for a path, the file of every ``versionId`` that may be asked for.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -79,6 +82,7 @@ class FileServer(ThreadingHTTPServer):
         self.latency_s = latency_s
         self.faults: list[Fault] = []
         self.log: list[Request] = []
+        self.versions: dict[str, dict[str, Path]] = {}
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.stopping = threading.Event()
         self.most_at_once = 0
@@ -168,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         server = self.server
-        path = unquote(urlsplit(self.path).path).lstrip("/")
+        parts = urlsplit(self.path)
+        path = unquote(parts.path).lstrip("/")
         fault = server.take_fault(self.command, path) or Fault("slow", pieces=1, seconds=0)
         server.stopping.wait(server.latency_s)
         if fault.kind == "stall" and fault.at is None:
@@ -180,6 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
             after = [] if fault.retry_after is None else [("Retry-After", f"{fault.retry_after:g}")]
             return self._page(path, fault.code, b"<html>injected</html>", after)
         file = (server.root / path).resolve()
+        if version := parse_qs(parts.query).get("versionId"):
+            file = server.versions.get(path, {}).get(version[0], server.root)
         if not file.is_relative_to(server.root) or not file.is_file():
             return self._page(path, 404, b"<html>not found</html>")
         if fault.kind == "html":

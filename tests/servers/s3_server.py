@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import boto3
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
@@ -46,8 +48,7 @@ def public_bucket(root: Path) -> Iterator[str]:
             aws_secret_access_key="testing",
         )
         s3.create_bucket(Bucket=BUCKET)
-        allow = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/*"}
-        s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [allow]}))
+        _allow_all(s3, BUCKET, "s3:GetObject")
         before = {}
         for path in sorted(path for path in root.rglob("*") if path.is_file()):
             key = path.relative_to(root).as_posix()
@@ -78,6 +79,24 @@ def empty_bucket(name: str) -> Iterator[Any]:
         s3.close()
     finally:
         server.stop()
+
+
+@contextmanager
+def versioned_bucket(name: str, objects: Iterable[tuple[str, str, Path]]) -> Iterator[str]:
+    """Serve a public bucket of (key, version id, file), the newest of a key last; yields the endpoint."""
+    with empty_bucket(name) as s3:
+        s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        _allow_all(s3, name, "s3:GetObject", "s3:GetObjectVersion")
+        bucket = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[name]
+        for key, version_id, path in objects:
+            s3.put_object(Bucket=name, Key=key, Body=path.read_bytes())
+            bucket.keys[key]._version_id = version_id  # the manifest names it already
+        yield s3.meta.endpoint_url
+
+
+def _allow_all(s3: Any, bucket: str, *actions: str) -> None:
+    allow = {"Effect": "Allow", "Principal": "*", "Action": actions, "Resource": f"arn:aws:s3:::{bucket}/*"}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [allow]}))
 
 
 def _get(s3: Any, key: str) -> bytes | None:
