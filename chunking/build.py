@@ -180,7 +180,7 @@ def _build_stores(work: Work, stores: Sequence[StorePlan], built: list[Path | st
     inputs = Inputs(session, todo[0].pid, sorter=todo[0].sorter, revision=todo[0].revision)
     how: Any = {"replacing": work.existing == "replace", "wait": work.wait, "home": plan.home}
     for store in todo:
-        product = parse_product(store.product, plan.options)
+        product = parse_product(store.product, plan.options, inputs.insertion.dataset)
         path = build_store(plan.root, store, product, inputs, work.execute, work.report, **how)
         built += [path] if path else []
 

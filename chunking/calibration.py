@@ -56,7 +56,8 @@ def _measure(
     begin = time.perf_counter()
     if store.pid not in inputs:  # the products of an insertion share them, here as in the build
         inputs[store.pid] = Inputs(plan.catalog, store.pid, sorter=store.sorter, revision=store.revision)
-    loaded, product = inputs[store.pid], parse_product(store.product, plan.options)
+    loaded = inputs[store.pid]
+    product = parse_product(store.product, plan.options, loaded.insertion.dataset)
     origin = product.origin(loaded)
     folder = place / "store"
     encode.create_arrays(folder, store.arrays)

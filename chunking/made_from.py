@@ -70,7 +70,7 @@ class MadeFrom:
     def prepare(self, catalog: Catalog) -> tuple[Product, Inputs]:
         """The product, and its inputs from a source."""
         inputs = Inputs(catalog, self.pid or self._any_probe(catalog), sorter=self.sorter, revision=self.revision)
-        return parse_product(self.product, self.options()), inputs
+        return parse_product(self.product, self.options(), inputs.insertion.dataset), inputs
 
     def _any_probe(self, catalog: Catalog) -> str:
         found = (insertion.pid for insertion in catalog.insertions() if session_id(insertion) == self.session)

@@ -12,7 +12,7 @@ from typing import Any
 
 from chunking.homes import Folder, Home, home_of, workplace
 from chunking.plan import PLAN_VERSION, Calibration, Options, Plan, Speed, StorePlan
-from chunking.products import Product, parse_product
+from chunking.products import Product, known_product, parse_product
 from chunking.provenance import build_key
 from chunking.room import refuse_full_disk, refuse_too_little_memory
 from chunking.session_products import GROUP, SessionProduct, session_products
@@ -44,8 +44,9 @@ def make_plan(
     if absent := sorted(set(options.link) - set(products)):
         raise PlanRefused(f"link: {', '.join(absent)} is not among the products {', '.join(products)}; add it to them")
     _refuse_links_elsewhere(options, home)
-    chosen = {p.name: p for p in (parse_product(name, options) for name in products if name != GROUP)}
-    if options.window_s is not None and not any(hasattr(product, "window_s") for product in chosen.values()):
+    names = [name for name in products if name != GROUP]
+    known = [known_product(name, options) for name in names]
+    if options.window_s is not None and not any(hasattr(product, "window_s") for product in known):
         raise PlanRefused(f"window: none of the products {', '.join(products)} takes one; it is for ap, lf and lfp")
     stores: list[StorePlan] = []
     refused: dict[str, str] = {}
@@ -53,6 +54,8 @@ def make_plan(
         try:
             inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
             seen = {store.path for store in stores}  # a session is that of two probes
+            of_dataset = (parse_product(name, options, inputs.insertion.dataset) for name in names)
+            chosen = {product.name: product for product in of_dataset}
             wanted = [product for product in chosen.values() if _path(inputs.insertion, product) not in seen]
             planned = [plan_store(home, inputs, product) for product in wanted]
             if GROUP in products:
@@ -101,7 +104,10 @@ def _path(insertion: Insertion, product: Product) -> str:
 
 def _plan_group(home: Home, inputs: Inputs, tracker: str, seen: set[str]) -> list[StorePlan]:
     """Every product that the session has and that is not planned yet; NotFound if it has none."""
-    products = {_path(inputs.insertion, product): product for product in session_products(tracker).values()}
+    products = {
+        _path(inputs.insertion, product): product
+        for product in session_products(tracker, inputs.insertion.dataset).values()
+    }
     planned, missing = [], []
     for path, product in products.items():
         try:
@@ -166,7 +172,8 @@ def plan_again(text: str, catalog: Catalog, root: str | Path | None = None, scra
     for (pid, sorter, revision), group in groupby(wanted, key=itemgetter(0, 2, 3)):
         inputs = Inputs(catalog, pid, sorter=sorter, revision=revision)
         for _, product, _, _, key in group:
-            stores.append(store := plan_store(home, inputs, parse_product(product, options)))
+            of_dataset = parse_product(product, options, inputs.insertion.dataset)
+            stores.append(store := plan_store(home, inputs, of_dataset))
             if store.build_key != key:
                 raise InconsistentData(
                     f"pid {pid}, product {product}: its files, or the versions of ibl-cubes and iblatlas here, are not "

@@ -15,6 +15,7 @@ from chunking.manifest import Files
 from chunking.plan import ArrayPlan, Options, Region
 from chunking.provenance import Origin
 from loaders.errors import BadArgument, PlanRefused
+from loaders.formats import FORMATS, IBL
 from loaders.inputs import Inputs
 
 Blocks = Mapping[str, NDArray[Any]]
@@ -76,8 +77,8 @@ class Finishing(Protocol):
         ...
 
 
-def parse_product(name: str, options: Options | None = None) -> Product:
-    """The product of a name.
+def parse_product(name: str, options: Options | None = None, dataset: str = IBL) -> Product:
+    """The product of a name, as the insertions of a data set (`Insertion.dataset`) have it.
 
     That is ``spikes``, ``channels``, ``counts_<width>``, ``ap``, ``lf``, ``sync``, ``lfp_<rate>hz``,
     ``lfp_<rate>hz_car``, ``lfp_<rate>hz_destriped`` or one of `chunking.session_products`.
@@ -117,7 +118,7 @@ def parse_product(name: str, options: Options | None = None) -> Product:
         except BadArgument as error:
             raise PlanRefused(f"product {name!r}: {error}") from error
     try:
-        of_session = session_products(options.tracker)
+        of_session = session_products(options.tracker, dataset)
     except BadArgument as error:
         raise PlanRefused(f"product {name!r}: {error}") from error
     if name in of_session:
@@ -127,6 +128,17 @@ def parse_product(name: str, options: Options | None = None) -> Product:
         "(also lfp_250hz_car, lfp_250hz_destriped), counts_<width> such as counts_20ms, session (all that follow), "
         f"{', '.join(of_session)}"
     )
+
+
+def known_product(name: str, options: Options) -> Product:
+    """The product of a name, as the first data set has it that has one; raises PlanRefused if none has."""
+    refused = []
+    for dataset in FORMATS:
+        try:
+            return parse_product(name, options, dataset)
+        except PlanRefused as error:
+            refused.append(error)
+    raise refused[0]
 
 
 def steps(size: int, step: int, start: int = 0) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from chunking.schema import CONVENTIONS, SCHEMA_VERSION
 from loaders.records import Insertion, SourceFile
 
 _VOLTAGE = (".cbin", ".bin")
+_UNSAID = ("model", "dataset")  # of an insertion: not every catalog knows the one, and the pid tells the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def attributes(origin: Origin, product: str, title: str, parameters: Mapping[str
 def build_key(origin: Origin, product: str, parameters: Mapping[str, Any]) -> str:
     """Hash of all that determines the bytes of a product: sources, parameters, schema and version."""
     inputs = {
-        "insertion": {name: value for name, value in asdict(origin.insertion).items() if name != "model"},
+        "insertion": {name: value for name, value in asdict(origin.insertion).items() if name not in _UNSAID},
         "sources": describe_sources(origin.sources),
         "product": product,
         "parameters": parameters,

@@ -16,6 +16,7 @@ from chunking.products import Blocks, steps
 from chunking.provenance import Origin
 from loaders import cameras, passive, trials, wheel
 from loaders.errors import BadArgument
+from loaders.formats import IBL
 from loaders.inputs import Inputs
 from loaders.records import Insertion
 from loaders.session_files import SessionData, SessionFiles
@@ -95,8 +96,8 @@ def session_of(insertion: Insertion) -> Insertion:
     return replace(insertion, pid="", probe="", model="", comment="")
 
 
-def session_products(tracker: str) -> dict[str, SessionProduct]:
-    """Every product of a session, by name.
+def session_products(tracker: str, dataset: str = IBL) -> dict[str, SessionProduct]:
+    """Every product of a session of a data set, by name.
 
     Raises
     ------
@@ -105,6 +106,8 @@ def session_products(tracker: str) -> dict[str, SessionProduct]:
     """
     if tracker not in (*cameras.TRACKERS, cameras.BEST):
         raise BadArgument(f"tracker: expected one of {', '.join((*cameras.TRACKERS, cameras.BEST))}, got {tracker!r}")
+    if dataset != IBL:
+        return {}
     filtered = {"rate_hz": str(wheel.RATE_HZ), "corner_hz": str(wheel.CORNER_HZ), "order": str(wheel.ORDER)}
     made = [
         SessionProduct("trials", "Trials", trials.load_trials, {"bwm_include": trials.BWM_RULE}),

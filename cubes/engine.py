@@ -31,7 +31,6 @@ from loaders.inputs import Inputs
 from loaders.raw_files import band_of
 from loaders.recording import Recording
 from loaders.records import Catalog
-from loaders.voltage import load_voltage
 
 Rows = int | slice | NDArray[np.integer[Any]]
 
@@ -137,7 +136,7 @@ def open_remote(pid: str, band: str = "ap", *, source: Catalog | str = "bucket")
 def voltage_in_place(catalog: Catalog, pid: str, band: str) -> xr.Dataset:
     """The voltage of one band of an insertion, without a copy."""
     inputs = Inputs(catalog, pid)
-    voltage, sites = load_voltage(catalog, pid, band, need_clock=False), inputs.sites_if_any
+    voltage, sites = inputs.format.voltage(catalog, pid, band, need_clock=False), inputs.sites_if_any
     variable = voltage_variable(voltage.recording, voltage.meta.n_channels, voltage_attrs(voltage))
     coordinates = voltage_coordinates(voltage, sites)
     if voltage.clock_if_any is not None:

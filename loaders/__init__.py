@@ -14,6 +14,7 @@ module                idea
 ``remote_names``      ids in the names of files on servers, and URLs
 ``folder``            a catalog over one bare ALF session folder, without any database
 ``alf_paths``         the parts of ALF paths, and names that may be folders
+``formats``           how the files of a data set are read
 ``inputs``            all that one insertion has, loaded when it is first asked for
 
 ``fetcher``           records with a url -> verified files in a cache

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from loaders.channel_quality import label_channels
 from loaders.errors import CubesError, NotFound
+from loaders.formats import Format, format_of
 from loaders.records import Catalog, DatasetRecord, Insertion, Sites, Sorting
 from loaders.session_files import SessionData, SessionFiles, session_id
-from loaders.sorting import load_sites, load_sorting
-from loaders.voltage import Voltage, load_voltage
+from loaders.voltage import Voltage
 
 _AT_ONCE = 1_000_000  # spikes
 
@@ -38,6 +38,7 @@ class Inputs:
         self._catalog = catalog
         self._choice = {"sorter": sorter, "revision": revision}
         self.insertion: Insertion = catalog.insertion(pid)
+        self.format: Format = format_of(self.insertion)
         self._voltage: dict[str, Voltage] = {}
         self._channel_labels: dict[str, NDArray[np.int8]] = {}
         self._labelling = Lock()
@@ -50,7 +51,7 @@ class Inputs:
     @cached_property
     def sorting(self) -> Sorting:
         """The spike sorting; raises NotFound if there is none."""
-        return load_sorting(self._catalog, self.insertion.pid, **self._choice)
+        return self.format.sorting(self._catalog, self.insertion.pid, **self._choice)
 
     @cached_property
     def row_size(self) -> NDArray[np.int64]:
@@ -64,7 +65,7 @@ class Inputs:
     def sites_if_any(self) -> Sites | None:
         """The recording sites of the spike sorting, or None if the probe has none and none was asked for."""
         try:
-            return load_sites(self._catalog, self.insertion.pid, **self._choice)
+            return self.format.sites(self._catalog, self.insertion.pid, **self._choice)
         except NotFound:
             if self._choice != {"sorter": None, "revision": None}:
                 raise
@@ -73,7 +74,7 @@ class Inputs:
     def voltage(self, band: str) -> Voltage:
         """The raw voltage of one band; raises NotFound if there is none."""
         if band not in self._voltage:
-            self._voltage[band] = load_voltage(self._catalog, self.insertion.pid, band)
+            self._voltage[band] = self.format.voltage(self._catalog, self.insertion.pid, band)
         return self._voltage[band]
 
     def channel_labels(self, band: str) -> NDArray[np.int8]:

@@ -38,6 +38,8 @@ class Insertion:
         Probe model, such as ``3B2`` or ``NP2.4``; empty if unknown. Not every catalog knows, so stores do not say it.
     comment : str
         What a user of the data must know, as the catalog tells it; goes into every store if there is any.
+    dataset : str
+        The data set that it is of: key of `loaders.formats.FORMATS`, which says how its files are read.
     """
 
     pid: str
@@ -49,6 +51,7 @@ class Insertion:
     number: int = 0
     model: str = ""
     comment: str = ""
+    dataset: str = "ibl"
 
 
 @dataclass(frozen=True, slots=True)

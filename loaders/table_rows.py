@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loaders.errors import CorruptData, InconsistentData, NotFound
+from loaders.formats import format_of
 from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Locations, Units
 from loaders.releases import release
-from loaders.sorting import load_units
 from loaders.table_schema import CHANNELS, DATASETS, INSERTIONS, METRIC_UNITS, SESSIONS, UNITS, Table, conform
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def rows_of_catalog(
     found, notes = [], []
     for insertion in insertions:
         try:
-            sites, of_probe = load_units(catalog, insertion.pid, sorter=sorter, revision=revision)
+            sites, of_probe = format_of(insertion).units(catalog, insertion.pid, sorter=sorter, revision=revision)
         except (NotFound, CorruptData, InconsistentData) as error:
             notes.append(f"no units: {error}")
             continue

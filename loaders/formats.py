@@ -1,0 +1,59 @@
+"""How the files of a data set are read: one `Format` a data set, chosen by `Insertion.dataset`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from loaders.errors import InconsistentData
+from loaders.records import Catalog, Insertion, Sites, Sorting, Units
+from loaders.sorting import load_sites, load_sorting, load_units
+from loaders.voltage import Voltage, load_voltage
+
+
+class Format(Protocol):
+    """How the files of an insertion become records. A new one is a class with these methods and a line in `FORMATS`.
+
+    Each method raises NotFound if the insertion does not have what is asked for, and names the pid in its errors.
+    """
+
+    def sorting(self, catalog: Catalog, pid: str, *, sorter: str | None = None, revision: str | None = None) -> Sorting:
+        """The spike sorting: sites, units and spikes."""
+        ...
+
+    def sites(self, catalog: Catalog, pid: str, *, sorter: str | None = None, revision: str | None = None) -> Sites:
+        """The sites of the spike sorting alone."""
+        ...
+
+    def units(
+        self, catalog: Catalog, pid: str, *, sorter: str | None = None, revision: str | None = None
+    ) -> tuple[Sites, Units]:
+        """Its sites and units, without reading spikes."""
+        ...
+
+    def voltage(self, catalog: Catalog, pid: str, band: str, *, need_clock: bool = True) -> Voltage:
+        """The raw voltage of one band."""
+        ...
+
+
+class Alf:
+    """The files of the IBL."""
+
+    sorting = staticmethod(load_sorting)
+    sites = staticmethod(load_sites)
+    units = staticmethod(load_units)
+    voltage = staticmethod(load_voltage)
+
+
+IBL = "ibl"
+FORMATS: dict[str, Format] = {IBL: Alf()}
+"""By the name of the data set, `Insertion.dataset`."""
+
+
+def format_of(insertion: Insertion) -> Format:
+    """How the files of an insertion are read; raises InconsistentData for a data set that is not known here."""
+    if insertion.dataset not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise InconsistentData(
+            f"pid {insertion.pid}: expected an insertion of a known data set ({known}), got {insertion.dataset!r}"
+        )
+    return FORMATS[insertion.dataset]
