@@ -110,6 +110,6 @@ def _source(file: SourceFile | SourceStore) -> dict[str, Any]:
     """A file by its path, size and hash. That of voltage is in its own header; its md5 only some catalogs know."""
     if isinstance(file, SourceStore):
         return asdict(file)
-    hashes = {"sha1": file.sha1} if file.rel_path.endswith(_VOLTAGE) else {"md5": file.md5}
+    hashes = {"sha1": file.sha1} if file.rel_path.endswith(_VOLTAGE) else {"md5": file.md5, "blake2b": file.blake2b}
     known = {name: value for name, value in hashes.items() if value}
     return {"path": file.rel_path, "revision": file.revision, "bytes": file.size} | known

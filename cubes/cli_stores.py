@@ -233,7 +233,7 @@ def _describe(facts: dict[str, Any]) -> str:
 
 
 def _hash(file: dict[str, Any]) -> str:
-    return next((f"{name} {file[name]}" for name in ("md5", "sha1") if name in file), "no hash known")
+    return next((f"{name} {file[name]}" for name in ("md5", "sha1", "blake2b") if name in file), "no hash known")
 
 
 def _describe_variable(name: str, variable: dict[str, Any]) -> str:

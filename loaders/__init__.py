@@ -20,7 +20,7 @@ module                idea
 ``fetcher``           records with a url -> verified files in a cache
 ``partial_file``      a file that is being fetched
 ``durable``           waiting until something is on disk
-``verified``          md5 sums of such a cache, each computed once
+``verified``          hashes of the files of such a cache, each computed once
 
 ``resolve``           file records -> one sorter, one revision, named files (pure)
 ``readers``           one file -> one checked array or table

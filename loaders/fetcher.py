@@ -1,7 +1,7 @@
 """Files of a catalog -> the same files on this machine, whole and verified, or nothing under their names.
 
 Safe against kills, power cuts, and other processes that fetch the same files. A file is downloaded under a hidden name
-beside its place, goes on where it stopped, is compared with the size and the md5 of the catalog, and is then renamed.
+beside its place, goes on where it stopped, is compared with the size and the hash of the catalog, and is then renamed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from loaders.records import DatasetRecord
 from loaders.retry import DEFAULT_RETRY, Retry, TransientError
 from loaders.verified import VerifiedSums
 
+_DIGITS = {"md5": 32, "blake2b": 128}
 _LOOK_UP_S = 0.2  # how often one who waits for another process looks whether to stop
 
 
@@ -67,7 +68,7 @@ def fetch_files(
     SourceUnavailable
         If a server cannot be reached or wants a login, or the disk is full or cannot be written.
     CorruptData
-        If a file differs from the catalog in size or md5, twice; or the path or hash of a record is none.
+        If a file differs from the catalog in size or hash, twice; or the path or hash of a record is none.
     """
     if concurrency < 1:
         raise BadArgument(f"concurrency: expected at least 1, got {concurrency}")
@@ -95,8 +96,12 @@ def _check_record(record: DatasetRecord, root: Path) -> None:
     inside = ".." not in path.parts and path.is_relative_to(root)
     if not inside or not path.resolve().is_relative_to(root.resolve()):
         raise CorruptData(f"{record.rel_path}: its path {path} leads out of the cache {root}; nothing is written there")
-    if record.md5 is not None and not re.fullmatch("[0-9a-f]{32}", record.md5):
-        raise CorruptData(f"{record.rel_path}: expected an md5 of 32 digits in the catalog, got {record.md5!r}")
+    algorithm, expected = record.checksum
+    n_digits = _DIGITS[algorithm]
+    if expected is not None and not re.fullmatch(f"[0-9a-f]{{{n_digits}}}", expected):
+        raise CorruptData(
+            f"{record.rel_path}: expected a hash {algorithm} of {n_digits} digits in the catalog, got {expected!r}"
+        )
 
 
 class _Fetcher:
@@ -135,7 +140,8 @@ class _Fetcher:
 
     def _download(self, record: DatasetRecord) -> None:
         address = address_of(record.url)
-        with PartialFile(record.path, record.md5 or "") as part:
+        algorithm, expected = record.checksum
+        with PartialFile(record.path, expected or "", algorithm) as part:
             for is_last in (False, True):
                 self.retry.run(lambda: self._continue(record, address, part), sleep=self.stopping.wait)
                 if (fault := _difference(record, part)) is None:
@@ -145,12 +151,12 @@ class _Fetcher:
                     raise CorruptData(f"{record.url}: {fault}, twice; what came is in {aside}")
                 part.restart()
             part.publish()
-            self.sums.remember(record.path, record.path.stat(), part.md5)
+            self.sums.remember(record.path, record.path.stat(), part.digest, algorithm)
 
     def _continue(self, record: DatasetRecord, address: str, part: PartialFile) -> None:
         """One request for what is missing."""
         self._check_stop(record)
-        if part.size and not (record.md5 or part.version):
+        if part.size and not (record.checksum[1] or part.version):
             part.restart()  # nothing would tell what these bytes are of, or that the rest belongs to them
         if record.size is not None and part.size >= record.size:
             return  # whole, or too long: the comparison says it
@@ -184,7 +190,7 @@ def _is_verified(record: DatasetRecord) -> bool:
 
 
 def _check_length(record: DatasetRecord, answer: Answer) -> None:
-    if record.size is None and record.md5 is None and answer.size is None:
+    if record.size is None and record.checksum[1] is None and answer.size is None:
         raise CorruptData(
             f"{record.url}: neither the catalog nor the server says how long it is, so a part of it would look whole"
         )
@@ -198,6 +204,7 @@ def _check_length(record: DatasetRecord, answer: Answer) -> None:
 def _difference(record: DatasetRecord, part: PartialFile) -> str | None:
     if record.size is not None and part.size != record.size:
         return f"expected {record.size} bytes as in the catalog, got {part.size}"
-    if record.md5 is not None and part.md5 != record.md5:
-        return f"expected md5 {record.md5} as in the catalog, got {part.md5}"
+    algorithm, expected = record.checksum
+    if expected not in (None, part.digest):
+        return f"expected {algorithm} {expected} as in the catalog, got {part.digest}"
     return "expected data, got an empty file" if part.size == 0 else None

@@ -24,6 +24,8 @@ class PartialFile:
     key : str
         What the file will be, such as its md5: bytes that another process left under the same key are kept and hashed.
         If it is empty, nothing tells what they are of.
+    algorithm : str
+        What the bytes are hashed with, a name of `hashlib`.
 
     Raises
     ------
@@ -37,22 +39,22 @@ class PartialFile:
         What the server says that the bytes are of; empty if they were here before.
     """
 
-    def __init__(self, target: Path, key: str) -> None:
-        self.target = target
+    def __init__(self, target: Path, key: str, algorithm: str = "md5") -> None:
+        self.target, self.algorithm = target, algorithm
         self.path = target.with_name(f".{target.name}.{key or 'unknown'}.part")
         with self._writing():
             target.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
             self.size, self.version = 0, ""
-            self._hash = hashlib.md5(usedforsecurity=False)
+            self._hash = hashlib.new(algorithm, usedforsecurity=False)
             self._file.seek(0)
             while block := self._file.read(BLOCK_BYTES):
                 self._hash.update(block)
                 self.size += len(block)
 
     @property
-    def md5(self) -> str:
-        """MD5 of the bytes so far, hexadecimal."""
+    def digest(self) -> str:
+        """Hash of the bytes so far, hexadecimal."""
         return self._hash.hexdigest()
 
     def append(self, block: bytes) -> None:
@@ -68,7 +70,7 @@ class PartialFile:
             self._file.seek(0)
             self._file.truncate()
         self.size, self.version = 0, ""
-        self._hash = hashlib.md5(usedforsecurity=False)
+        self._hash = hashlib.new(self.algorithm, usedforsecurity=False)
 
     def publish(self) -> None:
         """Move the file to its place, safe from a power cut; one that is there and differs is put aside."""

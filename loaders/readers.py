@@ -20,25 +20,30 @@ if TYPE_CHECKING:
 
 
 def md5(path: Path) -> str:
-    """MD5 of a file as a hexadecimal string; computed once for a file that does not change.
+    """MD5 of a file; see `hash_of`."""
+    return hash_of(path, "md5")
+
+
+def hash_of(path: Path, algorithm: str) -> str:
+    """Hash of a file as a hexadecimal string; computed once for a file that does not change.
 
     Once a process, and where the file lies in a cache that is managed (`loaders.verified`) once and for all.
     """
     status = path.stat()
-    return _md5(path, status.st_size, status.st_mtime_ns)
+    return _hash_of(path, algorithm, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _md5(path: Path, size: int, mtime_ns: int) -> str:  # the plan and the build read the same files
+def _hash_of(path: Path, algorithm: str, size: int, mtime_ns: int) -> str:  # the plan and the build read the same files
     sums = VerifiedSums.of(path)
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        if sums is not None and (known := sums.recall(path, status)):
+        if sums is not None and (known := sums.recall(path, status, algorithm)):
             return known
-        digest = hashlib.file_digest(file, "md5").hexdigest()
+        digest = hashlib.file_digest(file, algorithm).hexdigest()
         after = os.fstat(file.fileno())
     if sums is not None and (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns):
-        sums.remember(path, status, digest)
+        sums.remember(path, status, digest, algorithm)
     return digest
 
 
@@ -62,10 +67,12 @@ def check_file(record: DatasetRecord) -> SourceFile:
         raise CorruptData(f"{path}: the file is empty (0 bytes); fetch it again")
     if record.size is not None and size != record.size:
         raise CorruptData(f"{path}: expected {record.size} bytes as in the catalog, got {size}; fetch it again")
-    digest = md5(path)
-    if record.md5 is not None and digest != record.md5:
-        raise CorruptData(f"{path}: expected md5 {record.md5} as in the catalog, got {digest}; fetch it again")
-    return SourceFile(record.rel_path, record.revision, size, digest, record.id, confirmed=record.md5 is not None)
+    algorithm, expected = record.checksum
+    digest = hash_of(path, algorithm)
+    if expected not in (None, digest):
+        raise CorruptData(f"{path}: expected {algorithm} {expected} as in the catalog, got {digest}; fetch it again")
+    hashes = {"md5": ""} | {algorithm: digest}
+    return SourceFile(record.rel_path, record.revision, size, id=record.id, confirmed=expected is not None, **hashes)
 
 
 def read_npy(path: Path, *, kinds: str, ndim: int = 1) -> NDArray[Any]:

@@ -81,6 +81,8 @@ class DatasetRecord:
         The ETag that the server gave with its list of files; empty if it gave none.
     cache : Path or None
         Folder that a fetched file must lie in; None if nothing can be fetched.
+    blake2b : str or None
+        Another hash, of 64 bytes, where the catalog has that one and no md5.
     """
 
     rel_path: str
@@ -95,6 +97,12 @@ class DatasetRecord:
     url: str = ""
     version: str = ""
     cache: Path | None = None
+    blake2b: str | None = None
+
+    @property
+    def checksum(self) -> tuple[str, str | None]:
+        """The algorithm to hash the file with, and what it must give, if the catalog has it."""
+        return ("md5", self.md5) if self.blake2b is None else ("blake2b", self.blake2b)
 
 
 class Catalog(Protocol):
@@ -230,7 +238,8 @@ class Units:
 class SourceFile:
     """One file that was read, for the provenance of a product.
 
-    `md5` is empty for voltage whose catalog has none; `sha1` is that of a compressed file by its own header.
+    `md5` is empty for voltage whose catalog has none, and where the catalog has `blake2b` instead; `sha1` is that of a
+    compressed file by its own header.
     `confirmed` says whether the catalog has a hash that agreed; without one, `md5` is that of what was read.
     """
 
@@ -241,6 +250,7 @@ class SourceFile:
     id: str = ""
     sha1: str = ""
     confirmed: bool = False
+    blake2b: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""MD5 sums of files of a cache that the fetcher manages, kept beside them so that each is computed once.
+"""Hashes of files of a cache that the fetcher manages, kept beside them so that each is computed once.
 
-A sum is that of a file of one size and time of change. It stands in ``.cubes-verified/md5/<path of the file>`` of the
-cache, put there by a rename: any process may write it at any time, and what is torn or old is computed again. Folders
-without ``.cubes-verified`` are the user's, and nothing is written into them.
+A sum is that of a file of one size and time of change. It stands in ``.cubes-verified/<algorithm>/<path of the file>``
+of the cache, put there by a rename: any process may write it at any time, and what is torn or old is computed again.
+Folders without ``.cubes-verified`` are the user's, and nothing is written into them.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ class VerifiedSums:
         with suppress(OSError):
             (self.root / _FOLDER).mkdir(parents=True, exist_ok=True)
 
-    def recall(self, path: Path, status: os.stat_result) -> str | None:
+    def recall(self, path: Path, status: os.stat_result, algorithm: str = "md5") -> str | None:
         """The sum of a file with this status, if it is known."""
         try:
-            size, mtime_ns, md5 = self._note_of(path).read_text().split()
+            size, mtime_ns, digest = self._note_of(path, algorithm).read_text().split()
         except (OSError, ValueError):
             return None
-        return md5 if (size, mtime_ns) == (str(status.st_size), str(status.st_mtime_ns)) else None
+        return digest if (size, mtime_ns) == (str(status.st_size), str(status.st_mtime_ns)) else None
 
-    def remember(self, path: Path, status: os.stat_result, md5: str) -> None:
+    def remember(self, path: Path, status: os.stat_result, digest: str, algorithm: str = "md5") -> None:
         """Keep the sum of a file. Where that is impossible, as in a read-only cache, it is computed again next time."""
-        note = self._note_of(path)
+        note = self._note_of(path, algorithm)
         new = note.with_name(f".{note.name}.{os.getpid()}-{threading.get_ident()}")
         with suppress(OSError):
             note.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(f"{status.st_size} {status.st_mtime_ns} {md5}\n")
+            new.write_text(f"{status.st_size} {status.st_mtime_ns} {digest}\n")
             new.replace(note)
 
     def lock_path(self, path: Path) -> Path:
@@ -55,5 +55,5 @@ class VerifiedSums:
         name = hashlib.sha256(str(path.absolute().relative_to(self.root)).encode()).hexdigest()[:32]
         return self.root / _FOLDER / "locks" / f"{name}.lock"
 
-    def _note_of(self, path: Path) -> Path:
-        return self.root / _FOLDER / "md5" / path.absolute().relative_to(self.root)
+    def _note_of(self, path: Path, algorithm: str) -> Path:
+        return self.root / _FOLDER / algorithm / path.absolute().relative_to(self.root)

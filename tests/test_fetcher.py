@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from loaders.errors import BadArgument, CorruptData, NotFound, SourceUnavailable
 from loaders.fetcher import fetch_files
-from loaders.readers import _md5, check_file, md5
+from loaders.readers import _hash_of, check_file, hash_of, md5
 from loaders.records import DatasetRecord
 from loaders.retry import Retry
 from loaders.verified import VerifiedSums
@@ -88,6 +88,12 @@ def sizeless(record):
     return replace(record, size=None)
 
 
+def blake2b(record):
+    """A catalog with another hash, which does not tell the size."""
+    data = np.random.default_rng(len(record.name)).bytes(record.size)
+    return replace(record, md5=None, size=None, blake2b=hashlib.blake2b(data).hexdigest())
+
+
 # fault, what the catalog knows, GETs
 HEALED = {
     "no fault": (None, None, 1),
@@ -101,6 +107,10 @@ HEALED = {
     "truncated at once": (Fault("cut", at=0.0), None, 2),
     "flipped byte": (Fault("flip"), None, 2),
     "flipped byte, null size": (Fault("flip"), sizeless, 2),
+    "blake2b": (None, blake2b, 1),
+    "flipped byte, blake2b": (Fault("flip"), blake2b, 2),
+    "truncated, blake2b": (Fault("cut"), blake2b, 2),
+    "no Content-Length, blake2b": (Fault("no-length"), blake2b, 1),
     "500": (Fault("status", code=500), None, 2),
     "503": (Fault("status", code=503, retry_after=0), None, 2),
     "429": (Fault("status", code=429), None, 2),
@@ -126,7 +136,10 @@ def test_what_heals(remote, row):
     remote.fetch(record)
     assert record.path.read_bytes() == remote.data(record)
     assert remote.left() == [record.name]
-    assert check_file(record).md5 == hashlib.md5(remote.data(record)).hexdigest()
+    algorithm = record.checksum[0]
+    read = check_file(record)
+    assert getattr(read, algorithm) == hashlib.new(algorithm, remote.data(record)).hexdigest()
+    assert [name for name in ("md5", "blake2b") if getattr(read, name)] == [algorithm]
     assert len(remote.server.gets()) == n_gets
     remote.server.log.clear()
     remote.fetch(record)
@@ -145,6 +158,10 @@ REFUSED = {
     "no length, neither": (Fault("no-length"), unknown, CorruptData, "says how long", 1, []),
     "another size": (None, lambda r: replace(r, size=r.size + 1), CorruptData, "the server has 3000000", 1, []),
     "another hash": (None, lambda r: replace(r, md5="0" * 32), CorruptData, "expected md5 000", 2, ["quarantine"]),
+    "another blake2b": (
+        *(None, lambda r: replace(r, md5=None, blake2b="0" * 128), CorruptData, "expected blake2b 000"),
+        *(2, ["quarantine"]),
+    ),
     "truncated, no length": (Fault("cut", at=0.0), None, SourceUnavailable, "tried 3 times", 3, []),
 }
 
@@ -244,7 +261,7 @@ def test_a_file_that_is_there_is_verified_and_not_downloaded(remote):
 def test_the_md5_is_paid_once_for_all_processes(remote, monkeypatch):
     record = remote.add()
     remote.fetch(record)
-    _md5.cache_clear()  # as in another process
+    _hash_of.cache_clear()  # as in another process
     monkeypatch.setattr(hashlib, "file_digest", None)  # must not be called
     assert check_file(record).md5 == record.md5
     remote.fetch(record)
@@ -262,8 +279,9 @@ def test_a_torn_note_of_a_sum_is_computed_again(remote):
     (note,) = (path for path in (remote.cache / ".cubes-verified/md5").rglob("*") if path.is_file())
     for torn in ("", "12", note.read_text()[:-40], "\x00" * 50):
         note.write_text(torn)
-        _md5.cache_clear()
+        _hash_of.cache_clear()
         assert md5(record.path) == record.md5
+    assert hash_of(record.path, "blake2b") == hashlib.blake2b(remote.data(record)).hexdigest()
 
 
 def test_folders_of_the_user_get_no_notes(tmp_path):
@@ -293,8 +311,10 @@ def test_nothing_is_written_outside_the_cache(remote, tmp_path, where):
 
 
 def test_a_hash_that_is_none_is_refused(remote):
-    with pytest.raises(CorruptData, match="expected an md5 of 32 digits"):
+    with pytest.raises(CorruptData, match="expected a hash md5 of 32 digits"):
         remote.fetch(replace(remote.add(), md5="../../x"))
+    with pytest.raises(CorruptData, match="expected a hash blake2b of 128 digits"):
+        remote.fetch(replace(remote.add(), blake2b="0" * 32))
     with pytest.raises(BadArgument, match="concurrency"):
         remote.fetch(concurrency=0)
 
