@@ -13,6 +13,9 @@ module                idea
 ``insertion_table``   a table of insertions, such as a release -> `Insertion` by pid
 ``remote_names``      ids in the names of files on servers, and URLs
 ``folder``            a catalog over one bare ALF session folder, without any database
+``allen_manifest``    the manifest of an Allen release -> its files, by version and hash (pure)
+``allen_tables``      the five tables of an Allen release, typed and joined
+``allen_places``      CCF coordinates and acronyms as Allen has them -> `Locations` (pure)
 ``alf_paths``         the parts of ALF paths, and names that may be folders
 ``formats``           how the files of a data set are read
 ``inputs``            all that one insertion has, loaded when it is first asked for

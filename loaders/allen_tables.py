@@ -1,0 +1,249 @@
+"""The five tables of an Allen release -> typed rows: no column is guessed, no row is hidden, no text is evaluated."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loaders.errors import CorruptData, InconsistentData
+from loaders.table_schema import REAL, TEXT, TRUTH, WHOLE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXTS, WHOLES = "list of text", "list of whole numbers"
+_LISTS = {TEXTS: str, WHOLES: int}
+_LONGEST_LIST = 100_000  # characters; the longest of release 0.5.0 has less than 1000
+
+UNIT_METRICS = {
+    "amplitude": "uV", "amplitude_cutoff": "1", "cumulative_drift": "um", "d_prime": "1", "firing_rate": "Hz",
+    "isi_violations": "1", "isolation_distance": "1", "l_ratio": "1", "max_drift": "um", "nn_hit_rate": "1",
+    "nn_miss_rate": "1", "presence_ratio": "1", "PT_ratio": "1", "recovery_slope": "mV/ms",
+    "repolarization_slope": "mV/ms", "silhouette_score": "1", "snr": "1", "spread": "um", "velocity_above": "s/m",
+    "velocity_below": "s/m", "waveform_duration": "ms", "waveform_halfwidth": "ms",
+}  # fmt: skip
+"""Quality metrics of units under their Allen names, with their units."""
+
+CCF = ("anterior_posterior_ccf_coordinate", "dorsal_ventral_ccf_coordinate", "left_right_ccf_coordinate")
+_RECORDED = {
+    "date_of_acquisition": TEXT,  # of ecephys_sessions the local time in Seattle, although it says +00:00
+    "equipment_name": TEXT,
+    "session_type": TEXT,
+    "mouse_id": TEXT,  # digits, but a name
+    "genotype": TEXT,
+    "sex": TEXT,
+    "age_in_days": WHOLE,
+    "image_set": TEXT,
+    "prior_exposures_to_image_set": WHOLE,
+    "prior_exposures_to_omissions": WHOLE,
+    "session_number": WHOLE,
+}
+_COUNTED = {"unit_count": WHOLE, "channel_count": WHOLE, "structure_acronyms": TEXTS}
+
+
+@dataclass(frozen=True, slots=True)
+class AllenTable:
+    """One table: its key, the ids that it must have, and the types of the columns that it may have."""
+
+    name: str
+    key: str
+    ids: tuple[str, ...]
+    others: dict[str, str]
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Types of all columns that are known."""
+        return {self.key: WHOLE, **dict.fromkeys(self.ids, WHOLE)} | self.others
+
+
+SESSIONS = AllenTable(
+    "ecephys_sessions",
+    "ecephys_session_id",
+    ("behavior_session_id", "file_id"),
+    {
+        **_RECORDED,
+        **_COUNTED,
+        "project_code": TEXT,
+        "probe_count": WHOLE,
+        "experience_level": TEXT,
+        "abnormal_histology": TEXTS,
+        "abnormal_activity": WHOLES,
+    },
+)
+BEHAVIOR = AllenTable(
+    "behavior_sessions",
+    "behavior_session_id",
+    ("ecephys_session_id", "file_id"),
+    {**_RECORDED, "prior_exposures_to_session_type": WHOLE},
+)
+PROBES = AllenTable(
+    "probes",
+    "ecephys_probe_id",
+    ("ecephys_session_id", "file_id"),
+    {
+        **_COUNTED,
+        "name": TEXT,
+        "sampling_rate": REAL,
+        "lfp_sampling_rate": REAL,  # of the hardware: the LFP in the files has about half of it
+        "phase": TEXT,
+        "has_lfp_data": TRUTH,
+    },
+)
+CHANNELS = AllenTable(
+    "channels",
+    "ecephys_channel_id",
+    ("ecephys_probe_id", "ecephys_session_id"),
+    {
+        "probe_channel_number": WHOLE,
+        "probe_vertical_position": REAL,
+        "probe_horizontal_position": REAL,
+        **dict.fromkeys(CCF, REAL),
+        "structure_acronym": TEXT,  # without substructure: DG, while the sessions have DG-mo
+        "structure_id": WHOLE,
+        "unit_count": WHOLE,
+        "valid_data": TRUTH,
+    },
+)
+UNITS = AllenTable(
+    "units",
+    "unit_id",
+    ("ecephys_channel_id", "ecephys_probe_id", "ecephys_session_id"),
+    {
+        "local_index": WHOLE,
+        "quality": TEXT,
+        "valid_data": TRUTH,
+        "probe_vertical_position": REAL,
+        "probe_horizontal_position": REAL,
+        **dict.fromkeys(CCF, REAL),
+        "structure_acronym": TEXT,
+        "structure_id": WHOLE,
+        **dict.fromkeys(UNIT_METRICS, REAL),
+    },
+)
+ALL = {table.name: table for table in (SESSIONS, BEHAVIOR, PROBES, CHANNELS, UNITS)}
+
+
+def read_table(path: Path, table: AllenTable) -> pd.DataFrame:
+    """Read one table.
+
+    Text, whole numbers and truth values may be missing (``<NA>``); lists become tuples, empty where there is nothing.
+    ``attrs["missing"]`` names the columns that this release does not have, ``attrs["unknown"]`` those that are not
+    known here; they are kept as pandas reads them.
+
+    Parameters
+    ----------
+    path : Path
+        A csv.
+    table : AllenTable
+        One of `ALL`.
+
+    Raises
+    ------
+    CorruptData
+        If it is no csv, an id is missing or stands twice, or a value does not have the type of its column.
+    """
+    import pandas as pd
+
+    types = {name: TEXT if kind in _LISTS else kind for name, kind in table.types.items()}
+    try:
+        rows = pd.read_csv(path, dtype=types)
+    except Exception as error:  # parsers raise many unrelated types
+        raise CorruptData(f"{path}: {_wrong_column(path, types, error)}; fetch it again") from error
+    if absent := [name for name in (table.key, *table.ids) if name not in rows]:
+        raise CorruptData(f"{path}: expected the columns {', '.join(absent)} of the table {table.name}, it lacks them")
+    if rows[table.key].isna().any() or rows[table.key].duplicated().any():
+        raise CorruptData(f"{path}: expected every {table.key} once, got some twice or rows without; fetch it again")
+    for name, kind in table.types.items():
+        if kind in _LISTS and name in rows:
+            rows[name] = pd.Series(
+                [_list(text, kind, f"{path}, column {name}") for text in rows[name]], index=rows.index, dtype="object"
+            )
+    rows.attrs = {
+        "missing": [name for name in table.types if name not in rows],
+        "unknown": [str(name) for name in rows if name not in table.types],
+    }
+    return rows
+
+
+def _wrong_column(path: Path, types: dict[str, str], error: Exception) -> str:
+    """Which column it was: pandas does not say."""
+    import pandas as pd
+
+    try:
+        names = [name for name in pd.read_csv(path, nrows=0) if name in types]
+    except Exception:
+        return f"not a readable csv ({error})"
+    for name in names:
+        try:
+            pd.read_csv(path, dtype={name: types[name]}, usecols=[name])
+        except Exception as reason:
+            return f"column {name}: expected {types[name]}, got other values ({reason})"
+    return f"not a readable csv ({error})"
+
+
+def _list(text: Any, kind: str, where: str) -> tuple[Any, ...]:
+    """The items of a list that is written as Python writes it."""
+    if not isinstance(text, str):  # an empty cell
+        return ()
+    try:
+        values = ast.literal_eval(text) if len(text) <= _LONGEST_LIST else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        values = None
+    if not isinstance(values, list) or any(type(value) is not _LISTS[kind] for value in values):
+        raise CorruptData(f"{where}: expected a {kind} such as Python writes it, got {text[:60]!r}; fetch it again")
+    return tuple(values)
+
+
+def without_substructure(acronym: str) -> str:
+    """An acronym as units, probes and channels have it: the sessions have ``DG-mo``, these have ``DG``.
+
+    Examples
+    --------
+    >>> without_substructure("DG-mo"), without_substructure("VISp")
+    ('DG', 'VISp')
+    """
+    return acronym.partition("-")[0]
+
+
+def has_structure(acronyms: tuple[str, ...], wanted: str) -> bool:
+    """Whether a structure is among those of a list, whichever of the two forms each has."""
+    return wanted in acronyms or wanted in {without_substructure(name) for name in acronyms}
+
+
+def joined(rows: pd.DataFrame, parents: pd.DataFrame, key: str, prefix: str) -> pd.DataFrame:
+    """The rows with the columns of the rows of another table that they belong to.
+
+    A place that both have is taken once where they agree. Any other column of the parents whose name is taken, or that
+    would not tell whose it is, is called ``<prefix>_<name>``.
+
+    Raises
+    ------
+    InconsistentData
+        If a row has no parent, or another parent than its parent has.
+    """
+    lost = ~rows[key].isin(parents[key])
+    if lost.any():
+        raise InconsistentData(
+            f"{int(lost.sum())} rows have a {key} that its table does not have, such as {rows.loc[lost, key].iloc[0]}; "
+            "take all tables of one release"
+        )
+    of_row = parents.set_index(key).loc[rows[key]].set_axis(rows.index)
+    added: dict[str, Any] = {}
+    for name in map(str, of_row):
+        same = name in rows and _equal(rows[name], of_row[name])
+        if name in _IDS and name in rows and not same:
+            raise InconsistentData(f"rows and their {prefix} differ in {name}; take all tables of one release")
+        if not (same and name in (*_IDS, *_PLACE)):
+            added[f"{prefix}_{name}" if name in rows or name in _AMBIGUOUS else name] = of_row[name]
+    return rows.assign(**added)
+
+
+def _equal(ours: pd.Series, theirs: pd.Series) -> bool:
+    return bool(((ours == theirs).fillna(False) | (ours.isna() & theirs.isna())).all())
+
+
+_IDS = ("ecephys_session_id", "ecephys_probe_id")
+_PLACE = ("structure_acronym", "structure_id", "probe_vertical_position", "probe_horizontal_position", *CCF)
+_AMBIGUOUS = ("name", "file_id", "unit_count", "channel_count", "structure_acronyms")
