@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from one.api import One
 
-REMOTE = ("bucket", "openalyx", "http")
+REMOTE = ("bucket", "openalyx", "http", "allen-vbn")
 """The sources that are reached over a network, by their names."""
 
 DEFAULT_RELEASE = "2023_12_bwm_release"
@@ -26,14 +26,14 @@ FLATIRON = "https://ibl.flatironinstitute.org/public"
 def source(kind: str, folder: str | Path | None = None, **options: Any) -> Catalog:
     """Open a source of recordings. All sources give the same facts and files of the same insertion.
 
-    ============  ==========================================================================================
+    ============= ==========================================================================================
     kind          what it is, and its options
-    ============  ==========================================================================================
+    ============= ==========================================================================================
     ``one``       a ONE cache folder, used offline; or ``one=``, any instance of the ONE client
     ``folder``    one bare ALF session folder, without any database; ``pids=``: a mapping of probe to its
                   pid or `Insertion`, if known
     ``sample``    the sample data, written to `folder` first if that does not exist
-    ``auto``      ``one`` or ``folder``, whichever `folder` is
+    ``auto``      ``one``, ``folder`` or ``allen-vbn``, whichever `folder` is
     ``bucket``    the public bucket, without a login; ``release=`` (by default the Brain-Wide Map of 2023)
                   or ``insertions=``, ``cache=``, ``revision=`` (the sorting that counts as the default),
                   ``endpoint=``
@@ -43,7 +43,10 @@ def source(kind: str, folder: str | Path | None = None, **options: Any) -> Catal
                   ``base_url=``
     ``http``      the public file server; ``tables=``: a folder with the ``sessions.pqt``, ``datasets.pqt``
                   and ``insertions.pqt`` of a ONE cache that say what it has; ``cache=``, ``base_url=``
-    ============  ==========================================================================================
+    ``allen-vbn`` a release of the Allen Visual Behavior recordings: of the public bucket, or of `folder`, a cache
+                  folder of the SDK or the bucket as it is mounted; ``version=``, ``cache=``, ``endpoint=``,
+                  ``manifest=`` (a path), ``old=`` (allow releases before 0.5.0, whose LFP has a wrong scale)
+    ============= ==========================================================================================
 
     Parameters
     ----------
@@ -168,6 +171,22 @@ def _http(tables: str | Path, *, cache: str | Path | None = None, base_url: str 
     return OneCatalog.from_folder(tables, cache=cache or cache_folder(), data_server=base_url)
 
 
+def _allen(
+    folder: str | Path | None = None,
+    *,
+    version: str | None = None,
+    cache: str | Path | None = None,
+    endpoint: str | None = None,
+    manifest: str | Path | None = None,
+    old: bool = False,
+) -> Catalog:
+    from loaders.allen_catalog import AllenCatalog
+    from loaders.allen_release import VERSION, AllenRelease
+
+    where: dict[str, Any] = {"cache": cache or cache_folder(), "endpoint": endpoint, "manifest": manifest}
+    return AllenCatalog(AllenRelease(folder, version=version or VERSION, old=old, **where))
+
+
 KINDS: dict[str, Callable[..., Catalog]] = {
     "one": _one,
     "folder": _folder,
@@ -176,6 +195,7 @@ KINDS: dict[str, Callable[..., Catalog]] = {
     "bucket": _bucket,
     "openalyx": _openalyx,
     "http": _http,
+    "allen-vbn": _allen,
 }
 
 
@@ -226,8 +246,13 @@ def write_sample(folder: str | Path, *, voltage: bool = True, progress: Callable
 
 
 def is_source(folder: Path) -> bool:
-    """Whether a folder is a ONE cache or an ALF session."""
-    return (folder / "sessions.pqt").is_file() or (folder / "alf").is_dir()
+    """Whether a folder is a ONE cache, an ALF session or a release of Allen."""
+    return (folder / "sessions.pqt").is_file() or (folder / "alf").is_dir() or _is_allen(folder)
+
+
+def _is_allen(folder: Path) -> bool:
+    project = "visual-behavior-neuropixels"
+    return any(folder.glob(f"{project}_project_manifest_v*.json")) or (folder / project / "manifests").is_dir()
 
 
 def ls(folder: str | Path) -> pd.DataFrame:
@@ -240,6 +265,8 @@ def ls(folder: str | Path) -> pd.DataFrame:
 def _detect(folder: Path) -> str:
     if not folder.is_dir():
         raise NotFound(f"source folder {folder}: does not exist")
+    if _is_allen(folder):
+        return "allen-vbn"
     if is_source(folder):
         return "one" if (folder / "sessions.pqt").is_file() else "folder"
     raise NotFound(

@@ -11,6 +11,8 @@ from typing import Any
 from loaders.errors import BadArgument, CorruptData, NotFound
 
 PROJECT = "visual-behavior-neuropixels"
+NO_FILE = -999
+"""The `file_id` of what a release does not have."""
 RIGHT_LFP_SINCE = (0, 5, 0)
 """Before this release the LFP of most sessions has a wrong scale."""
 
@@ -46,7 +48,6 @@ class Manifest:
     """All files of one release: the tables by name, the data by the `file_id` that the tables of this release give."""
 
     version: str
-    file_id_column: str
     tables: Mapping[str, ManifestFile]
     files: Mapping[int, ManifestFile]
 
@@ -129,12 +130,11 @@ def parse_manifest(text: str | bytes, name: str) -> Manifest:
     """
     try:
         said = json.loads(text)
-        project, version, column = (said[key] for key in _HEAD)
+        version = said["manifest_version"]
         tables, files = said["metadata_files"], said["data_files"]
-        _check_head(project, version)
+        _check_head(said["project_name"], said["metadata_file_id_column_name"], version)
         return Manifest(
             version,
-            str(column),
             {str(key): _file(key, entry) for key, entry in tables.items()},
             {_number(key): _file(key, entry) for key, entry in files.items()},
         )
@@ -143,12 +143,9 @@ def parse_manifest(text: str | bytes, name: str) -> Manifest:
         raise CorruptData(f"{name}: not a manifest of an Allen release ({reason}); fetch it again") from error
 
 
-_HEAD = ("project_name", "manifest_version", "metadata_file_id_column_name")
-
-
-def _check_head(project: str, version: str) -> None:
-    if project != PROJECT:
-        raise ValueError(f"it is of the project {project!r}, expected {PROJECT}")
+def _check_head(project: str, column: str, version: str) -> None:
+    if (project, column) != (PROJECT, "file_id"):
+        raise ValueError(f"it is of the project {project!r} with the key {column!r}, expected {PROJECT} with file_id")
     parse_version(version)
 
 

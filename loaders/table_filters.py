@@ -75,6 +75,12 @@ class Sieve:
             values = self.rows[column]
             self._keep_known(values >= bound, values, f"{column} is less than {bound:g}")
 
+    def at_most(self, column: str, bound: float | None) -> None:
+        """Keep rows with at most so much in a column."""
+        if bound is not None:
+            values = self.rows[column]
+            self._keep_known(values <= bound, values, f"{column} is more than {bound:g}")
+
     def query(self, text: str | None) -> None:
         """Keep rows for which an expression over the columns is true, such as ``model == '3B2' and n_units > 500``.
 
