@@ -160,6 +160,10 @@ METRIC_UNITS = {
     "amp_max": "V", "amp_min": "V", "amp_median": "V", "amp_std_dB": "dB", "drift": "um", "firing_rate": "Hz",
     "spike_count": "1", "contamination": "1", "contamination_alt": "1", "missed_spikes_est": "1", "noise_cutoff": "1",
     "presence_ratio": "1", "presence_ratio_std": "1", "slidingRP_viol": "1",
+    # Of Allen, under other names.
+    "amplitude": "uV", "spread": "um", "waveform_duration": "ms", "waveform_halfwidth": "ms", "amplitude_cutoff": "1",
+    "isi_violations": "1", "isolation_distance": "1", "l_ratio": "1", "d_prime": "1", "nn_hit_rate": "1",
+    "nn_miss_rate": "1", "silhouette_score": "1", "PT_ratio": "1", "snr": "1",
 }  # fmt: skip
 
 

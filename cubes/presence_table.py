@@ -118,7 +118,7 @@ def _plain(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _record(row: Mapping[str, Any]) -> DatasetRecord:
-    names = ("rel_path", "collection", "revision", "name", "size", "md5")
+    names = ("rel_path", "collection", "revision", "name", "size", "md5", "blake2b")
     facts = {name: row[name] for name in names}
     return DatasetRecord(**facts, path=Path(row["rel_path"]), default=bool(row["default"]), id=row["id"] or "")
 

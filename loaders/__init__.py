@@ -17,6 +17,7 @@ module                idea
 ``allen_release``     where the files of such a release are
 ``allen_manifest``    the manifest of an Allen release -> its files, by version and hash (pure)
 ``allen_tables``      the five tables of an Allen release, typed and joined
+``allen_rows``        rows of the tables of a catalog from those of an Allen release
 ``allen_places``      CCF coordinates and acronyms as Allen has them -> `Locations` (pure)
 ``alf_paths``         the parts of ALF paths, and names that may be folders
 ``formats``           how the files of a data set are read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ from loaders import allen_tables as tables
 from loaders.alf_paths import known_pids
 from loaders.allen_manifest import NO_FILE, ManifestFile
 from loaders.allen_release import AllenRelease
-from loaders.errors import CorruptData, InconsistentData, NotFound
+from loaders.allen_rows import session_rows, unit_and_site_rows
+from loaders.errors import CorruptData, InconsistentData, NotFound, SourceUnavailable
 from loaders.fetcher import fetch
 from loaders.insertion_table import in_order
 from loaders.readers import check_file
@@ -21,7 +22,7 @@ from loaders.table_filters import Names, Sieve
 if TYPE_CHECKING:
     import pandas as pd
 
-DATASET = "allen-vbn"
+DATASET, SORTER = "allen-vbn", "kilosort2"
 _OF_FILES = ("ecephys_sessions", "probes")
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,28 @@ class AllenCatalog:
         sieve.query(query)
         return sieve.result()
 
+    def table_rows(
+        self, insertions: Sequence[Insertion], *, sorter: str | None = None, revision: str | None = None
+    ) -> tuple[Mapping[str, pd.DataFrame], list[str]]:
+        """Units, sites and sessions as `loaders.table_schema` has them, and what was noticed; no file is opened."""
+        if sorter not in (None, SORTER) or revision not in (None, self.version):
+            raise NotFound(
+                f"sorter {sorter!r}, revision {revision!r}: do not exist; the release has {SORTER!r}, {self.version!r}"
+            )
+        keys = {int(insertion.pid.removeprefix(f"{DATASET}-")): insertion.pid for insertion in insertions}
+        units, sites, sessions = map(self.table, ("units", "channels", "ecephys_sessions"))
+        found, notes = unit_and_site_rows(units, sites, keys)
+        found["units"] = found["units"].assign(sorter=SORTER, revision=self.version)
+        found["sessions"] = session_rows(sessions, {_id_of(insertion.eid): insertion.eid for insertion in insertions})
+        return found, [*notes, *self._news()]
+
+    def _news(self) -> list[str]:
+        try:
+            newer = self.release.newer()
+        except SourceUnavailable as error:
+            return [f"whether there is a release after {self.version} is not known: {error}"]
+        return [f"there is a newer release, {', '.join(newer)}; this is {self.version}"] if newer else []
+
     def _need(self, name: str, *columns: str) -> None:
         if missing := sorted(set(columns) & set(self.table(name).attrs["missing"])):
             raise NotFound(f"release {self.version}: its table {name} has no {', '.join(missing)}")
@@ -176,32 +199,6 @@ class AllenCatalog:
                 f"{found.rel_path}; the tables and the manifest are of different releases"
             )
         return found
-
-
-def session_file(records: Iterable[DatasetRecord]) -> DatasetRecord:
-    """The NWB file of the session among the files of `AllenCatalog.datasets`."""
-    found = [record for record in records if record.collection == ""]
-    if len(found) != 1:
-        raise NotFound(f"expected one file of the session, got {', '.join(r.rel_path for r in found) or 'none'}")
-    return found[0]
-
-
-def lfp_file(records: Iterable[DatasetRecord], insertion: Insertion) -> DatasetRecord:
-    """The LFP file of a probe among the files of `AllenCatalog.datasets`.
-
-    Raises
-    ------
-    NotFound
-        If the release has none (its `file_id` is -999).
-    """
-    files = {record.collection: record for record in records if record.collection}
-    if insertion.probe not in files:
-        others = ", ".join(sorted(files)) or "none"
-        raise NotFound(
-            f"pid {insertion.pid}: the release has no LFP of {insertion.probe} (file_id -999); probes of the session "
-            f"that have one: {others}"
-        )
-    return files[insertion.probe]
 
 
 def _mask(rows: pd.DataFrame, values: list[bool]) -> pd.Series:

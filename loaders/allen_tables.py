@@ -17,15 +17,12 @@ TEXTS, WHOLES = "list of text", "list of whole numbers"
 _LISTS = {TEXTS: str, WHOLES: int}
 _LONGEST_LIST = 100_000  # characters; the longest of release 0.5.0 has less than 1000
 
-UNIT_METRICS = {
-    "amplitude": "uV", "amplitude_cutoff": "1", "cumulative_drift": "um", "d_prime": "1", "firing_rate": "Hz",
-    "isi_violations": "1", "isolation_distance": "1", "l_ratio": "1", "max_drift": "um", "nn_hit_rate": "1",
-    "nn_miss_rate": "1", "presence_ratio": "1", "PT_ratio": "1", "recovery_slope": "mV/ms",
-    "repolarization_slope": "mV/ms", "silhouette_score": "1", "snr": "1", "spread": "um", "velocity_above": "s/m",
-    "velocity_below": "s/m", "waveform_duration": "ms", "waveform_halfwidth": "ms",
-}  # fmt: skip
-"""Quality metrics of units under their Allen names, with their units."""
-
+UNIT_METRICS = (
+    *("amplitude", "amplitude_cutoff", "cumulative_drift", "d_prime", "firing_rate", "isi_violations"),
+    *("isolation_distance", "l_ratio", "max_drift", "nn_hit_rate", "nn_miss_rate", "presence_ratio", "PT_ratio"),
+    *("recovery_slope", "repolarization_slope", "silhouette_score", "snr", "spread", "velocity_above"),
+    *("velocity_below", "waveform_duration", "waveform_halfwidth"),
+)
 CCF = ("anterior_posterior_ccf_coordinate", "dorsal_ventral_ccf_coordinate", "left_right_ccf_coordinate")
 _RECORDED = {
     "date_of_acquisition": TEXT,  # of ecephys_sessions the local time in Seattle, although it says +00:00

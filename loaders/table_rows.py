@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from loaders.errors import CorruptData, InconsistentData, NotFound
 from loaders.formats import format_of
 from loaders.records import Catalog, Channels, DatasetRecord, Insertion, Locations, Units
 from loaders.releases import release
-from loaders.table_schema import CHANNELS, DATASETS, INSERTIONS, METRIC_UNITS, SESSIONS, UNITS, Table, conform
+from loaders.table_schema import CHANNELS, DATASETS, INSERTIONS, METRIC_UNITS, SESSIONS, TABLES, UNITS, Table, conform
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,20 @@ class Rows:
 
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Tabled(Protocol):
+    """A catalog that has tables of all units and sites, so that no file of a session is needed."""
+
+    def table_rows(
+        self, insertions: Sequence[Insertion], *, sorter: str | None = None, revision: str | None = None
+    ) -> tuple[Mapping[str, pd.DataFrame], list[str]]:
+        """Rows for some of the tables, by their names, and what was noticed."""
+        ...
+
+
+_SCOPES: dict[str, tuple[str, ...]] = {"units": ("pid",), "channels": ("pid",), "sessions": ("eid",)}
 
 
 def rows_of_catalog(
@@ -61,6 +75,10 @@ def rows_of_catalog(
     parts = [*_identities(insertions), _files(datasets)]
     if not units:
         return Rows(tuple(parts))
+    if isinstance(catalog, Tabled):
+        tables, noticed = catalog.table_rows(insertions, sorter=sorter, revision=revision)
+        parts += [Part(TABLES[name], rows, _SCOPES[name]) for name, rows in tables.items()]
+        return Rows(tuple(parts), tuple(noticed))
     found, notes = [], []
     for insertion in insertions:
         try:
@@ -108,7 +126,7 @@ def session_id(insertion: Insertion) -> str:
 def _identities(insertions: Iterable[Insertion]) -> list[Part]:
     import pandas as pd
 
-    names = ("pid", "probe", "lab", "subject", "date", "model", "comment")
+    names = ("pid", "probe", "lab", "subject", "date", "model", "comment", "dataset")
     rows = pd.DataFrame(
         [
             {name: getattr(insertion, name) or None for name in names}
@@ -122,7 +140,7 @@ def _identities(insertions: Iterable[Insertion]) -> list[Part]:
 def _files(datasets: dict[str, list[DatasetRecord]]) -> Part:
     import pandas as pd
 
-    names = ("rel_path", "collection", "revision", "name", "size", "md5", "default")
+    names = ("rel_path", "collection", "revision", "name", "size", "md5", "blake2b", "default")
     rows = [
         {
             "eid": eid,

@@ -78,8 +78,12 @@ METRIC_UNITS = {
     "amp_max": "V", "amp_min": "V", "amp_median": "V", "amp_std_dB": "dB", "drift": "um", "firing_rate": "Hz",
     "spike_count": "1", "contamination": "1", "contamination_alt": "1", "missed_spikes_est": "1", "noise_cutoff": "1",
     "presence_ratio": "1", "presence_ratio_std": "1", "slidingRP_viol": "1",
+    # Of Allen, under other names.
+    "amplitude": "uV", "spread": "um", "waveform_duration": "ms", "waveform_halfwidth": "ms", "amplitude_cutoff": "1",
+    "isi_violations": "1", "isolation_distance": "1", "l_ratio": "1", "d_prime": "1", "nn_hit_rate": "1",
+    "nn_miss_rate": "1", "silhouette_score": "1", "PT_ratio": "1", "snr": "1",
 }  # fmt: skip
-"""Quality metrics of units, under their IBL names."""
+"""Quality metrics of units, under the names that their data set has for them."""
 
 SESSIONS = Table(
     "sessions",
@@ -103,6 +107,7 @@ INSERTIONS = Table(
             "pid | text | | identifier of the insertion",
             "eid | text | | identifier of the session",
             "probe | text | | name of the probe in the session",
+            "dataset | text | | the data set that it is of",
         ),
         *_RECORDING,
         *_columns(
@@ -135,7 +140,8 @@ UNITS = Table(
             "channel | whole | | row of the site with the largest waveform",
             "depth_um | real | um | from the tip of the probe",
             "label | real | 1 | fraction of the quality criteria that pass",
-            "good | truth | | label == 1",
+            "good | truth | | passes all quality criteria of its data set",
+            "quality | text | | good or noise, by the shape of the waveform; of Allen",
         ),
         *_PLACE,
         *_columns(*(f"{name} | real | {unit} | {name.replace('_', ' ')}" for name, unit in METRIC_UNITS.items())),
@@ -165,6 +171,7 @@ DATASETS = Table(
         "name | text | | name of the file",
         "size | whole | byte | size",
         "md5 | text | | hash",
+        "blake2b | text | | another hash, where there is that one",
         "default | truth | | whether the catalog calls this revision the default",
         "version | text | | software that made it",
         "id | text | | identifier of the dataset",
