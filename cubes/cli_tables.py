@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from cubes.cli_shared import open_source
 from loaders.errors import CorruptData
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def releases(name: str | None = None, /, *, json: Json = False) -> None:
 def catalog(
     folder: Path,
     *,
-    source: Path | None = None,
+    source: str | None = None,
+    cache: Path | None = None,
     release: str | None = None,
     alyx: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative="")] = (),
     sessions: Path | None = None,
@@ -54,7 +56,10 @@ def catalog(
     folder
         Folder of the stores; the tables go into its subfolder catalog.
     source
-        A ONE cache folder, or one ALF session folder.
+        A ONE cache folder, one ALF session folder, a folder with an Allen release, or a remote source, such as
+        allen-vbn.
+    cache
+        Folder for files of a remote source. By default $IBL_CUBES_CACHE, or else ibl-cubes in the user's cache.
     release
         A release, such as 2023_12_bwm_release.
     alyx
@@ -79,7 +84,9 @@ def catalog(
     notes += [] if sessions is None else tables.add_sessions(sessions)
     for path in alyx:
         notes += tables.add_alyx(_read_json(path))
-    notes += [] if source is None else tables.add_source(source, units=units, sorter=sorter, revision=revision)
+    if source is not None:
+        opened = open_source(source, cache, None, None)
+        notes += tables.add_source(opened, units=units, sorter=sorter, revision=revision)
     notes += [] if clusters is None else tables.add_units(clusters, sorter=sorter, revision=revision)
     notes += [] if channels is None else tables.add_channels(channels)
     for note in notes:
