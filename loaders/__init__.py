@@ -60,6 +60,9 @@ module                idea
 ``recording``         that interface
 ``blocks``            the buffers and windows that both share
 ``clock``             samples <-> session seconds, between knots
+``hdf5_file``         an HDF5 file opened over any byte source
+``hdf5_index``        HDF5 as an index: a dataset -> its ranges of bytes, read without HDF5
+``hdf5_filters``      one stored chunk of HDF5 -> its bytes, checked
 ``sync_lines``        sync channels -> edges of digital lines
 ``voltage``           the thin sum of the above: a pid and a band -> one `Voltage`
 ``channel_quality``   snippets of voltage -> dead, noisy and outside channels, by ibl-neuropixel

@@ -7,6 +7,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+from numpy.typing import NDArray
 
 from loaders.blocks import Block
 from loaders.chunk_index import ChunkIndex
@@ -15,7 +16,7 @@ from loaders.errors import CorruptData
 _HASHED_SAMPLES = 512  # of all channels: these and their transpose fit into the cache
 
 
-def inflate(stored: bytes, out: Block) -> None:
+def inflate(stored: bytes, out: NDArray[Any]) -> None:
     """Inflate one zlib stream that fills `out` exactly; raises ValueError if it does anything else."""
     target: Any = out.reshape(-1).view(np.uint8)  # the releases of imagecodecs name its type differently
     try:
