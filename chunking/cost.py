@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import e, log2, pi, prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chunking.plan import ArrayPlan, Region, region_of
 
@@ -64,6 +66,23 @@ def label_bytes(n: int) -> int:
 def task_bytes(*phases: int) -> int:
     """The memory of a task whose phases, or of tasks each of which, hold at most these bytes."""
     return TASK_BYTES + max(phases, default=0)
+
+
+def resident_bytes(*arrays: NDArray[Any]) -> int:
+    """Size of arrays that are in memory: not mapped from a file, nor one value in the place of many.
+
+    Examples
+    --------
+    >>> resident_bytes(np.zeros(10), np.broadcast_to(np.nan, 1000))
+    80
+    """
+    return sum(array.nbytes for array in arrays if all(array.strides) and not _is_mapped(array))
+
+
+def _is_mapped(array: Any) -> bool:
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return isinstance(array, np.memmap)
 
 
 def on_disk(arrays: Iterable[ArrayPlan], ratio: float) -> int:

@@ -13,7 +13,17 @@ import xarray as xr
 from chunking import schema
 from chunking.bins import BinGrid, width_name
 from chunking.by_unit import positions_by_unit
-from chunking.cost import RATIOS, Cost, counts_on_disk, label_bytes, on_disk, region_bytes, task_bytes, write_bytes
+from chunking.cost import (
+    RATIOS,
+    Cost,
+    counts_on_disk,
+    label_bytes,
+    on_disk,
+    region_bytes,
+    resident_bytes,
+    task_bytes,
+    write_bytes,
+)
 from chunking.counting import count_spikes, largest_count, smallest_dtype
 from chunking.layouts import SPIKES_PER_CHUNK, CountsLayout
 from chunking.plan import ArrayPlan, Region
@@ -99,7 +109,7 @@ class CountsProduct(_OfSorting):
         return Cost(
             self.read_bytes(inputs),
             counts_on_disk(counts, len(inputs.sorting.spikes)),
-            task_bytes(label_bytes(counts.shape[1]), blocks + edges + write_bytes(arrays)),
+            task_bytes(label_bytes(counts.shape[1]), blocks + edges + write_bytes(arrays)) + _loading(inputs.sorting),
         )
 
     def labels(self, inputs: Inputs) -> xr.Dataset:
@@ -137,7 +147,7 @@ class SpikesProduct(_OfSorting):
         return Cost(
             self.read_bytes(inputs),
             on_disk(arrays, RATIOS["spikes"]),
-            task_bytes(positions + blocks + write_bytes(arrays)),
+            task_bytes(positions + blocks + write_bytes(arrays)) + _loading(inputs.sorting),
         )
 
     def labels(self, inputs: Inputs) -> xr.Dataset:
@@ -165,13 +175,19 @@ class ChannelsProduct(_OfSorting):
         return (), ()
 
     def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
-        return Cost(self.read_bytes(inputs), 0, task_bytes())
+        return Cost(self.read_bytes(inputs), 0, task_bytes() + _loading(inputs.sorting))
 
     def labels(self, inputs: Inputs) -> xr.Dataset:
         return xr.Dataset(schema.channel_variables(inputs.sorting.channels))
 
     def blocks(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:
         return {}
+
+
+def _loading(sorting: Sorting) -> int:
+    """The most that spikes hold which are not mapped from files: both as they were found and in order of time."""
+    spikes = sorting.spikes
+    return 5 * resident_bytes(spikes.times, spikes.clusters, spikes.amps, spikes.depths) // 2
 
 
 def _labels(sorting: Sorting, coordinates: Mapping[str, xr.Variable]) -> xr.Dataset:

@@ -63,9 +63,16 @@ module                idea
 ``hdf5_file``         an HDF5 file opened over any byte source
 ``hdf5_index``        HDF5 as an index: a dataset -> its ranges of bytes, read without HDF5
 ``hdf5_filters``      one stored chunk of HDF5 -> its bytes, checked
+``published_lfp``     LFP that a data set publishes, and the clock of its timestamps
 ``sync_lines``        sync channels -> edges of digital lines
 ``voltage``           the thin sum of the above: a pid and a band -> one `Voltage`
 ``channel_quality``   snippets of voltage -> dead, noisy and outside channels, by ibl-neuropixel
+
+``nwb_files``         which NWB file of a session holds what, and its bytes
+``allen_nwb``         how the files of the Allen Institute are read: the thin sum of what follows
+``allen_sorting``     electrodes and units of a session file -> sites and units of one probe
+``nwb_spikes``        the spikes of some units of an NWB file
+``allen_lfp``         the LFP file of a probe
 
 ``releases``          lists of released insertions, which the package carries
 ``table_schema``      what the tables of a catalog are: columns, types, units

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from loaders.errors import InconsistentData
+from loaders.allen_nwb import AllenNwb
+from loaders.errors import InconsistentData, NotFound
+from loaders.published_lfp import PublishedLfp
 from loaders.records import Catalog, Insertion, Sites, Sorting, Units
 from loaders.sorting import load_sites, load_sorting, load_units
 from loaders.voltage import Voltage, load_voltage
@@ -34,6 +36,10 @@ class Format(Protocol):
         """The raw voltage of one band."""
         ...
 
+    def lfp(self, catalog: Catalog, pid: str) -> PublishedLfp:
+        """The LFP, where the data set publishes it already filtered."""
+        ...
+
 
 class Alf:
     """The files of the IBL."""
@@ -43,9 +49,13 @@ class Alf:
     units = staticmethod(load_units)
     voltage = staticmethod(load_voltage)
 
+    def lfp(self, catalog: Catalog, pid: str) -> PublishedLfp:
+        """None: it is made from the voltage."""
+        raise NotFound(f"pid {pid}: the IBL publishes no LFP; it is made from the bands lf and ap")
 
-IBL = "ibl"
-FORMATS: dict[str, Format] = {IBL: Alf()}
+
+IBL, ALLEN_VBN, ALLEN_VC = "ibl", "allen-vbn", "allen-vc"
+FORMATS: dict[str, Format] = {IBL: Alf(), ALLEN_VBN: AllenNwb(), ALLEN_VC: AllenNwb()}
 """By the name of the data set, `Insertion.dataset`."""
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from loaders.channel_quality import label_channels
 from loaders.errors import CubesError, NotFound
 from loaders.formats import Format, format_of
+from loaders.published_lfp import PublishedLfp
 from loaders.records import Catalog, DatasetRecord, Insertion, Sites, Sorting
 from loaders.session_files import SessionData, SessionFiles, session_id
 from loaders.voltage import Voltage
@@ -24,7 +25,8 @@ _AT_ONCE = 1_000_000  # spikes
 class Inputs:
     """The inputs of one insertion.
 
-    A pickle carries the records of the files, not what was read and not the catalog: a worker needs no database.
+    A pickle carries the records of the files, not what was read and not the catalog: a worker needs no database. It
+    also has, once it was asked for, where published LFP lies.
 
     Parameters
     ----------
@@ -46,7 +48,8 @@ class Inputs:
         self._loading_session = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (RecordedSession.of(self._catalog, self.insertion.pid), self._choice)
+        lfp = self.__dict__.get("lfp")  # where the samples lie was looked up with HDF5: no worker needs it
+        return _unpickle, (RecordedSession.of(self._catalog, self.insertion.pid), self._choice, lfp)
 
     @cached_property
     def sorting(self) -> Sorting:
@@ -76,6 +79,11 @@ class Inputs:
         if band not in self._voltage:
             self._voltage[band] = self.format.voltage(self._catalog, self.insertion.pid, band)
         return self._voltage[band]
+
+    @cached_property
+    def lfp(self) -> PublishedLfp:
+        """The LFP, where the data set publishes it; raises NotFound if there is none."""
+        return self.format.lfp(self._catalog, self.insertion.pid)
 
     def channel_labels(self, band: str) -> NDArray[np.int8]:
         """Which channels of a band are bad; see `loaders.channel_quality.label_channels`."""
@@ -123,5 +131,8 @@ class RecordedSession:
         return list(self.records)
 
 
-def _unpickle(session: RecordedSession, choice: dict[str, str | None]) -> Inputs:
-    return Inputs(session, session.recorded.pid, **choice)
+def _unpickle(session: RecordedSession, choice: dict[str, str | None], lfp: PublishedLfp | None) -> Inputs:
+    inputs = Inputs(session, session.recorded.pid, **choice)
+    if lfp is not None:
+        inputs.lfp = lfp
+    return inputs

@@ -191,7 +191,8 @@ class Channels:
     locations : Locations
         Place in the brain, one entry a channel.
     histology : str
-        Where the places come from: ``alf`` (files of the session) or ``none``.
+        Where the places come from: ``alf`` (files of the session), ``nwb`` or ``none``; if they have regions but no
+        coordinates, ``nwb, not registered to the CCF``.
     """
 
     raw_ind: Ints
@@ -202,6 +203,9 @@ class Channels:
 
     def __len__(self) -> int:
         return len(self.raw_ind)
+
+
+IBL_CRITERIA = "amp_median > 50 uV, noise_cutoff < 5, sliding refractory period violation passes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +222,13 @@ class Units:
     label : (unit,) float64
         Fraction of the three quality criteria that pass (0, 1/3, 2/3, 1); NaN without metrics.
     good : (unit,) bool
-        ``label == 1``.
+        Whether all of `criteria` hold.
     metrics : mapping of str to (unit,) array
-        Every quality metric under its IBL name; NaN for units without.
+        Every quality metric under the name that its source has for it; NaN for units without.
+    criteria : str
+        What `good` asks for.
+    table : str
+        What the source calls the table of the metrics.
     """
 
     uuid: Strings
@@ -229,6 +237,8 @@ class Units:
     label: Floats
     good: NDArray[np.bool_]
     metrics: Mapping[str, NDArray[Any]]
+    criteria: str = IBL_CRITERIA
+    table: str = "clusters.metrics"
 
     def __len__(self) -> int:
         return len(self.channel)
