@@ -18,6 +18,7 @@ module                idea
 ``session_schema``    the variables of the stores of a session
 ``session_products``  trials, wheel, pose ..., stored once for all probes of a session
 ``lfp_product``       lfp_<rate>hz, with or without the two below
+``released_product``  lfp_<rate>hz of data sets that publish it filtered
 ``decimate``          low-pass and decimation, in blocks
 ``reference``         _car: the median of the good channels of each shank taken away
 ``destripe``          _destriped: IBL's destriping, in blocks

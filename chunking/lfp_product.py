@@ -283,7 +283,12 @@ def parse_lfp(name: str, window_s: tuple[float, float] | None = None, dtype: str
 
 
 def _nominal_hz(voltage: Voltage) -> int:
-    return round(voltage.meta.sampling_rate_hz / _NOMINAL_STEP_HZ) * _NOMINAL_STEP_HZ
+    return nominal_hz(voltage.meta.sampling_rate_hz)
+
+
+def nominal_hz(rate_hz: float) -> int:
+    """The rate that a product is named after."""
+    return round(rate_hz / _NOMINAL_STEP_HZ) * _NOMINAL_STEP_HZ
 
 
 def _read_uv(raw: Samples, factor: int, gain: Floats, offset: Floats, start: int, stop: int) -> Microvolts:

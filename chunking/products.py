@@ -92,6 +92,7 @@ def parse_product(name: str, options: Options | None = None, dataset: str = IBL)
     from chunking.layouts import counts_layout, voltage_layout
     from chunking.lfp_product import parse_lfp
     from chunking.linked_product import LinkedProduct
+    from chunking.released_product import parse_published_lfp
     from chunking.session_products import session_products
     from chunking.sorting_products import ChannelsProduct, CountsProduct, SpikesProduct
     from chunking.voltage_product import SyncProduct, VoltageProduct
@@ -109,7 +110,8 @@ def parse_product(name: str, options: Options | None = None, dataset: str = IBL)
         return VoltageProduct(name, voltage_layout(options.voltage_layout), options.window_s)
     if name.startswith("lfp"):
         try:
-            return parse_lfp(name, options.window_s, options.lfp_dtype)
+            parse = parse_lfp if dataset == IBL else parse_published_lfp
+            return parse(name, options.window_s, options.lfp_dtype)
         except BadArgument as error:
             raise PlanRefused(f"product {name!r}: {error}") from error
     if match := re.fullmatch(r"counts_(.+)", name):

@@ -19,7 +19,7 @@ from chunking.bins import BinGrid
 from loaders.clock import Clock
 from loaders.errors import InconsistentData, StoreError
 from loaders.geometry import Geometry
-from loaders.records import Channels, Insertion, Locations, Units
+from loaders.records import IBL_CRITERIA, Channels, Insertion, Locations, Units
 from loaders.spikeglx_meta import RecordingMeta
 from loaders.sync_lines import Edges
 
@@ -77,8 +77,8 @@ UNIT = {
     "good": Variable(
         ("unit",),
         "b",
-        "all IBL quality criteria pass (label == 1); false without metrics",
-        extra={"criteria": "amp_median > 50 uV, noise_cutoff < 5, sliding refractory period violation passes"},
+        "all quality criteria pass, those of the attribute criteria; false without metrics",
+        extra={"criteria": IBL_CRITERIA},
     ),
 }
 
@@ -104,6 +104,8 @@ _GEOMETRY = {
     "offset_to_uV": Variable(("channel",), "f", "microvolts at 0", "uV"),
 }
 RAW_CHANNEL = _GEOMETRY | _locations("channel")
+PUBLISHED_CHANNEL = {name: RAW_CHANNEL[name] for name in ("channel", "x_um", "y_um", "shank", *_locations("channel"))}
+"""Of LFP that its source publishes: nothing is known of converters, nor of saturation; its time is a clock."""
 GAINS = ("gain_to_uV", "offset_to_uV")
 CHANNEL_QUALITY = {
     "channel_label": Variable(
@@ -181,12 +183,13 @@ def unit_coordinates(insertion: Insertion, units: Units, channels: Channels) -> 
     }
     data |= {name: values[units.channel] for name, values in location_arrays(channels.locations).items()}
     coordinates = {name: to_variable(v, data[name]) for name, v in UNIT.items()}
+    coordinates["good"].attrs["criteria"] = units.criteria
     for name, values in units.metrics.items():
         if name != "label":
             ours = metric_name(name)
             if ours in coordinates:
-                raise InconsistentData(f"clusters.metrics: two columns would both be called {ours!r}")
-            coordinates[ours] = xr.Variable("unit", text(values), _metric_attrs(name))
+                raise InconsistentData(f"{units.table}: two columns would both be called {ours!r}")
+            coordinates[ours] = xr.Variable("unit", text(values), _metric_attrs(name, units.table))
     return coordinates
 
 
@@ -249,6 +252,18 @@ def voltage_channels(meta: RecordingMeta, geometry: Geometry, places: Locations)
     return {name: to_variable(v, data[name]) for name, v in RAW_CHANNEL.items()}
 
 
+def published_channels(channels: Channels) -> dict[str, xr.Variable]:
+    """Coordinates of the channels of LFP that its source publishes."""
+    data = {
+        "channel": channels.raw_ind,
+        "x_um": channels.lateral_um,
+        "y_um": channels.axial_um,
+        "shank": np.zeros(len(channels), np.int64),  # so far, only probes of one shank come with such LFP
+        **location_arrays(channels.locations),
+    }
+    return {name: to_variable(v, data[name]) for name, v in PUBLISHED_CHANNEL.items()}
+
+
 def channel_quality(label: NDArray[np.int8]) -> dict[str, xr.Variable]:
     """The labels (channel,) of `loaders.channel_quality`, and which are bad."""
     data: dict[str, NDArray[Any]] = {"channel_label": label, "bad": label != 0}
@@ -285,9 +300,9 @@ def location_arrays(locations: Locations) -> dict[str, NDArray[Any]]:
     return {name: getattr(locations, name) for name in _locations("")}
 
 
-def _metric_attrs(name: str) -> dict[str, Any]:
+def _metric_attrs(name: str, table: str) -> dict[str, Any]:
     units = {"units": METRIC_UNITS[name]} if name in METRIC_UNITS else {}
-    return {"long_name": name.replace("_", " "), "source": f"clusters.metrics {name}", **units}
+    return {"long_name": name.replace("_", " "), "source": f"{table} {name}", **units}
 
 
 def validate(ds: xr.Dataset) -> None:
@@ -342,6 +357,8 @@ def expected(product: str, present: Iterable[object] = ()) -> dict[str, Variable
         return RAW_CHANNEL | KNOTS | {kind: voltage(kind)}
     if kind == "lfp":
         channel = {name: variable for name, variable in RAW_CHANNEL.items() if name not in GAINS}
+        if "knot_sample" in set(present):
+            return PUBLISHED_CHANNEL | KNOTS | {"lfp": LFP}
         quality = CHANNEL_QUALITY if product.endswith(("_car", "_destriped")) else {}
         return channel | quality | {"time": SAMPLE_TIME, "lfp": LFP, "saturated": SATURATED}
     if kind == "pooled":

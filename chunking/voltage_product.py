@@ -18,7 +18,9 @@ from chunking.layouts import VoltageLayout
 from chunking.plan import ArrayPlan, Region
 from chunking.products import Blocks, steps
 from chunking.provenance import Origin
+from loaders.byte_source import ByteSource
 from loaders.checked_source import hash_ranges
+from loaders.clock import Clock
 from loaders.errors import BadArgument, NotFound, PlanRefused
 from loaders.inputs import Inputs
 from loaders.records import Sites, SourceFile
@@ -97,8 +99,12 @@ def read_bytes(voltage: Voltage, start: int, stop: int) -> int:
 
 
 def hash_some(voltage: Voltage) -> int:
+    """Hash the begin of a recording of this machine; gives the bytes."""
+    return hash_begin(voltage.recording.source)
+
+
+def hash_begin(source: ByteSource) -> int:
     """Hash the begin of a file of this machine; gives the bytes."""
-    source = voltage.recording.source
     if isinstance(source, RemoteFile):
         return 0
     end = min(source.size, _SOME_BYTES)
@@ -162,16 +168,23 @@ def window_samples(voltage: Voltage, product: str, window_s: tuple[float, float]
     n = voltage.recording.n_samples
     if window_s is None:
         return 0, n
-    where = f"pid {voltage.insertion.pid}, product {product}: window {window_s[0]:g}:{window_s[1]:g} s"
+    return samples_within(voltage.clock, n, window_s, f"pid {voltage.insertion.pid}, product {product}")
+
+
+def samples_within(clock: Clock, n: int, window_s: tuple[float, float] | None, where: str) -> tuple[int, int]:
+    """The same of `n` samples that a clock counts; `where` is for messages."""
+    if window_s is None:
+        return 0, n
+    where = f"{where}: window {window_s[0]:g}:{window_s[1]:g} s"
     if window_s[0] >= window_s[1]:
         raise PlanRefused(f"{where}: expected it to begin before it ends")
     try:
-        start, stop = (ceil(v) for v in voltage.clock.samples(np.array(window_s), outside="extrapolate"))
+        start, stop = (ceil(v) for v in clock.samples(np.array(window_s), outside="extrapolate"))
     except (BadArgument, ValueError, OverflowError) as error:
         raise PlanRefused(f"{where}: expected two times in seconds ({error})") from error
     start, stop = max(start, 0), min(stop, n)
     if start >= stop:
-        first, last = voltage.clock.seconds(np.array([0, n - 1]))  # of the samples; the knots may go on
+        first, last = clock.seconds(np.array([0, n - 1]))  # of the samples; the knots may go on
         raise PlanRefused(f"{where}: holds no sample; the recording lasts from {first:g} to {last:g} s")
     return start, stop
 
