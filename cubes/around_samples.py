@@ -14,12 +14,14 @@ from chunking.bins import Width
 from chunking.perievent import Window, parse_interval, sum_ranges
 from cubes.around import RELATIVE, aligned, window_time
 from cubes.index import ClockIndex
+from loaders.clock import Clock
 from loaders.errors import BadArgument
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _ROUNDING = 0.05  # of a sample: clocks drift, so an end of the window that is meant to fall on a sample is off a little
+_GAP = 1.5  # intervals between neighbouring samples: with more, the recording was interrupted
 _UNEVEN = 0.25  # of the interval between samples: with more, they cannot be counted from the event
 
 
@@ -61,10 +63,20 @@ class Samples:
         """Seconds between samples; raises BadArgument unless they are evenly spaced."""
         first, last = self.at(np.array([0, self.n - 1]))
         interval = float(last - first) / max(self.n - 1, 1)
+        if self._clock and (slope := _slope_besides_gaps(self._clock.clock)) is not None:
+            return slope * abs(self._clock.step)
         uneven = self.n < 2 or (not self._clock and np.abs(np.diff(self._times) - interval).max() > _UNEVEN * interval)
         if uneven:
             raise BadArgument("source: its samples are not evenly spaced; give width for means in bins")
         return interval
+
+
+def _slope_besides_gaps(clock: Clock) -> float | None:
+    """Seconds a sample of a clock that has interruptions; None if it has none."""
+    samples, seconds = np.diff(clock.knot_sample), np.diff(clock.knot_time)
+    longest = int(np.argmax(samples))
+    gap = seconds > _GAP * samples * (seconds[longest] / samples[longest])
+    return float(seconds[~gap].sum() / samples[~gap].sum()) if gap.any() else None
 
 
 def nearest_samples(
@@ -85,6 +97,7 @@ def nearest_samples(
     at = samples.at(np.clip(first, 0, samples.n - 1).ravel()).reshape(first.shape)
     inside = (first >= 0) & (first < samples.n) & (at >= low) & (at <= high)
     inside &= (np.abs(shift) <= interval)[:, None]  # else there is no event, or it is beyond the samples
+    inside &= np.abs(at - samples.at(middle)[:, None] - steps * interval) <= interval  # else across an interruption
     first = np.where(inside, first, 0)
     relative = xr.Variable("time", steps * interval, RELATIVE | {"sample_interval": interval})
     data = _means(signal, first, first + inside)

@@ -388,6 +388,24 @@ def test_time_of_lfp_is_a_clock_that_knows_the_gap_and_where_it_ends(source, pro
             ds.sel(time=outside, method="nearest")
 
 
+def test_alignment_does_not_reach_across_the_gap(source, probes, tmp_path):
+    pid = list(probes)[2]
+    lfp = probes[pid][1].lfp
+    cubes.build(cubes.plan(source, [pid], [LFP], root=tmp_path))
+    signal = cubes.open(tmp_path, pid)[LFP].lfp
+    before, after = lfp.timestamps[5999], lfp.timestamps[6000]
+    around = cubes.align(signal, np.array([before - 0.1, (before + after) / 2, after + 0.1]), window=(-0.2, 0.2))
+    assert around["time"].attrs["sample_interval"] == pytest.approx(1 / LFP_HZ, rel=1e-9)
+    steps = np.rint(around["time"].values * LFP_HZ).astype(int)
+    volts = lfp.values.T[sorted_lfp(probes[pid][1])[0]]
+    for i, known in enumerate((steps <= 125, steps > 10**6, steps >= -125)):
+        middle = int(np.argmin(np.abs(lfp.timestamps - around.event_time.values[i])))
+        expected = np.full((len(volts), len(steps)), np.nan, np.float32)
+        expected[:, known] = volts[:, middle + steps[known]] * np.float32(1e6)
+        np.testing.assert_array_equal(around.lfp.isel(trial=i), expected)
+        np.testing.assert_array_equal(around.coverage[i] > 0, known)
+
+
 def test_samples_that_are_no_steps_of_a_gain_stay_float(source, probes, tmp_path):
     pid = list(probes)[3]
     lfp = probes[pid][1].lfp
