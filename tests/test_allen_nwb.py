@@ -281,6 +281,11 @@ def rename(old, new):
         (put("units/peak_channel_id", lambda v: v + 1), InconsistentData, "no electrode of the file"),
         (put("units/id", lambda v: v * 0), InconsistentData, "24 different ids, got 1"),
         (put("units/spike_times_index", lambda v: v[::-1]), CorruptData, "spike_times_index: expected increasing"),
+        (
+            put("units/spike_times_index", lambda v: np.concatenate([v[:3], v[[4, 3]], v[5:]])),
+            CorruptData,
+            "spike_times_index: expected increasing",
+        ),
         (put("units/spike_amplitudes_index", lambda v: np.minimum(v, v[-1] - 1)), CorruptData, "ends of 24 units"),
         (rename("units", "cells"), CorruptData, "units"),
         (put("general/extracellular_ephys/electrodes/probe_id", lambda v: v * 0 + 7), NotFound, "which has those of 7"),
