@@ -80,31 +80,8 @@ class AllenCatalog:
         return self._tables[name]
 
     def sessions(self, *, normal: bool = False, structure: Names = None, query: str | None = None) -> pd.DataFrame:
-        """Sessions; what each filter hid is in ``attrs["hidden"]``.
-
-        Parameters
-        ----------
-        normal : bool
-            Without abnormal histology and without abnormal activity.
-        structure : str or iterable of str, optional
-            Only those with one of these acronyms, with substructure (``DG-mo``) or without (``DG``).
-        query : str, optional
-            An expression over the columns.
-        """
-        sieve = Sieve(self.table("ecephys_sessions"), "sessions")
-        if normal:
-            self._need("ecephys_sessions", "abnormal_histology", "abnormal_activity")
-            for name in ("abnormal_histology", "abnormal_activity"):
-                nothing = [not items for items in sieve.rows[name]]
-                sieve.keep(_mask(sieve.rows, nothing), name.replace("_", " "))
-        if structure is not None:
-            wanted = [structure] if isinstance(structure, str) else list(structure)
-            self._need("ecephys_sessions", "structure_acronyms")
-            lists = sieve.rows["structure_acronyms"]
-            found = [any(tables.has_structure(names, one) for one in wanted) for names in lists]
-            sieve.keep(_mask(sieve.rows, found), f"no {' or '.join(wanted)}")
-        sieve.query(query)
-        return sieve.result()
+        """Sessions that fit; see `loaders.allen_tables.filter_sessions`."""
+        return tables.filter_sessions(self.table("ecephys_sessions"), normal=normal, structure=structure, query=query)
 
     def channels(self, *, query: str | None = None) -> pd.DataFrame:
         """Channels, each with its probe and its session."""
@@ -176,8 +153,7 @@ class AllenCatalog:
         return [f"there is a newer release, {', '.join(newer)}; this is {self.version}"] if newer else []
 
     def _need(self, name: str, *columns: str) -> None:
-        if missing := sorted(set(columns) & set(self.table(name).attrs["missing"])):
-            raise NotFound(f"release {self.version}: its table {name} has no {', '.join(missing)}")
+        tables.need(self.table(name), tables.ALL[name], *columns)
 
     @cached_property
     def _insertions(self) -> dict[str, Insertion]:
@@ -199,12 +175,6 @@ class AllenCatalog:
                 f"{found.rel_path}; the tables and the manifest are of different releases"
             )
         return found
-
-
-def _mask(rows: pd.DataFrame, values: list[bool]) -> pd.Series:
-    import pandas as pd
-
-    return pd.Series(values, index=rows.index, dtype="boolean")
 
 
 def _is_file(file_id: Any) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loaders.errors import CorruptData, InconsistentData
+from loaders.errors import CorruptData, InconsistentData, NotFound
+from loaders.table_filters import Names, Sieve
 from loaders.table_schema import REAL, TEXT, TRUTH, WHOLE
 
 if TYPE_CHECKING:
@@ -207,6 +208,49 @@ def without_substructure(acronym: str) -> str:
 def has_structure(acronyms: tuple[str, ...], wanted: str) -> bool:
     """Whether a structure is among those of a list, whichever of the two forms each has."""
     return wanted in acronyms or wanted in {without_substructure(name) for name in acronyms}
+
+
+def need(rows: pd.DataFrame, table: AllenTable, *columns: str) -> None:
+    """Raise NotFound if a release does not have some optional columns."""
+    if missing := sorted(set(columns) - set(rows)):
+        raise NotFound(f"this release: its table {table.name} has no {', '.join(missing)}")
+
+
+def filter_sessions(
+    rows: pd.DataFrame, *, normal: bool = False, structure: Names = None, query: str | None = None
+) -> pd.DataFrame:
+    """Sessions that fit; what each filter hid is in ``attrs["hidden"]``.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        The table of sessions.
+    normal : bool
+        Without abnormal histology and without abnormal activity.
+    structure : str or iterable of str, optional
+        Only those with one of these acronyms, with substructure (``DG-mo``) or without (``DG``).
+    query : str, optional
+        An expression over the columns.
+
+    Raises
+    ------
+    NotFound
+        If the release does not have a column that a filter needs.
+    """
+    sieve = Sieve(rows, "sessions")
+    for name in ("abnormal_histology", "abnormal_activity") if normal else ():
+        need(rows, SESSIONS, name)
+        sieve.keep_if(name, lambda items: not items, name.replace("_", " "))
+    if structure is not None:
+        need(rows, SESSIONS, "structure_acronyms")
+        wanted = [structure] if isinstance(structure, str) else list(structure)
+        sieve.keep_if(
+            "structure_acronyms",
+            lambda names: any(has_structure(names, one) for one in wanted),
+            f"no {' or '.join(wanted)}",
+        )
+    sieve.query(query)
+    return sieve.result()
 
 
 def joined(rows: pd.DataFrame, parents: pd.DataFrame, key: str, prefix: str) -> pd.DataFrame:

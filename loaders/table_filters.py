@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,10 @@ class Sieve:
         keep = mask.astype("boolean").fillna(False).astype(bool)
         self._hidden.append({"why": why_not, "rows": int((~keep).sum()), "unknown": int(unknown.sum())})
         self.rows = self.rows[keep]
+
+    def keep_if(self, column: str, test: Callable[[Any], bool], why_not: str) -> None:
+        """Keep rows whose value in a column passes a test."""
+        self.keep(self.rows[column].map(test).astype("boolean"), why_not)
 
     def _keep_known(self, mask: pd.Series, values: pd.Series, why_not: str) -> None:
         """Keep rows where `mask` is true; it is not known where `values` are missing."""

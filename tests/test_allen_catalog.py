@@ -270,7 +270,7 @@ def test_units_are_hidden_only_by_filters_and_nan_is_told_apart(local, allen_rel
 def test_a_filter_on_a_column_that_a_release_lacks_is_refused(server, tmp_path):
     source = cubes.source("allen-vbn", version="0.4.0", old=True, endpoint=server.url, cache=tmp_path / "cache")
     assert source.table("units").attrs["missing"] == ["quality"]
-    with pytest.raises(NotFound, match=r"release 0\.4\.0: its table units has no quality"):
+    with pytest.raises(NotFound, match="its table units has no quality"):
         source.units(quality="good")
 
 

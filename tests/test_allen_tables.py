@@ -7,9 +7,17 @@ import pandas as pd
 import pytest
 from allen_files import TABLES
 
-from loaders.allen_tables import ALL, SESSIONS, UNITS, has_structure, joined, read_table, without_substructure
+from loaders.allen_tables import (
+    ALL,
+    SESSIONS,
+    UNITS,
+    filter_sessions,
+    has_structure,
+    joined,
+    read_table,
+    without_substructure,
+)
 from loaders.errors import CorruptData, InconsistentData
-from loaders.table_filters import Sieve
 
 REAL = Path(__file__).parents[2] / "shared/realdata/neural-pile-rodent-v2/ecephys_sessions.csv"
 
@@ -29,10 +37,7 @@ def path_of(allen_release):
 @pytest.fixture
 def normal(real):
     """Those without abnormal histology or activity."""
-    sieve = Sieve(real, "sessions")
-    for name in ("abnormal_histology", "abnormal_activity"):
-        sieve.keep((sieve.rows[name].str.len() == 0).astype("boolean"), name)
-    return sieve.result()
+    return filter_sessions(real, normal=True)
 
 
 def test_the_real_table_of_sessions_is_read_whole(real):
@@ -50,6 +55,7 @@ def test_the_real_table_of_sessions_is_read_whole(real):
 def test_the_103_normal_ones_have_the_known_pivots(normal):
     assert len(normal) == 103
     assert [hidden["rows"] for hidden in normal.attrs["hidden"]] == [49, 1]
+    assert normal.attrs["of"] == 153
     assert normal.groupby(["session_number", "experience_level", "image_set"]).size().to_dict() == {
         **{(1, "Familiar", "G"): 38, (1, "Familiar", "H"): 10, (1, "Novel", "H"): 3},
         **{(2, "Familiar", "G"): 3, (2, "Novel", "G"): 10, (2, "Novel", "H"): 39},
@@ -68,6 +74,8 @@ def test_acronyms_of_real_sessions_are_compared_in_both_forms(real):
     assert len(named) == 67
     assert len({without_substructure(name) for name in named}) == 63
     assert {"DG-mo", "DG-po", "DG-sg"} <= named
+    hippocampal = filter_sessions(real, structure="DG")
+    assert len(hippocampal) == sum(any(name.startswith("DG-") for name in names) for names in real.structure_acronyms)
     assert "DG" not in named
     assert [has_structure(("DG-mo", "VISp"), name) for name in ("DG", "DG-mo", "VISp", "DG-sg", "VIS")] == [
         *(True, True, True, False, False),
