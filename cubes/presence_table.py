@@ -74,7 +74,7 @@ def _of_source(
         records = source.datasets(insertion)
         local = frozenset(record.rel_path for record in records if record.path.is_file())
         qc = None if video_qc is None else video_qc.get(session_id(insertion))
-        yield insertion, presence_of(records, insertion.probe, video_qc=qc), local, True
+        yield insertion, presence_of(records, insertion.probe, video_qc=qc, dataset=insertion.dataset), local, True
 
 
 def _of_tables(
@@ -98,10 +98,11 @@ def _of_tables(
             histology=row["histology"],
             video_qc=None if video_qc is None else video_qc.get(labels["eid"]),
             versions=versions,
+            dataset=row["dataset"] or "ibl",
         )
         whole = row["eid"] in complete
         yield (
-            Insertion(**labels, number=row["number"] or 0),
+            Insertion(**labels, number=row["number"] or 0, dataset=row["dataset"] or "ibl"),
             {
                 name: p.unless_unlisted(whole or (of_probe(name) and row["files_listed"] is True))
                 for name, p in items.items()
@@ -127,7 +128,8 @@ def _absent(item: str, whole: bool) -> Presence:
     """What an item is for a session that does not have it, while others do."""
     if item.endswith(".qc"):
         return Presence(UNKNOWN, "the database was not asked")
-    return Presence(MISSING, "the session has no such task").unless_unlisted(whole)
+    reason = "the session has no such task" if item.startswith("passive") else "its data set has no such item"
+    return Presence(MISSING, reason).unless_unlisted(whole)
 
 
 def _dataset(rows: Sequence[Row]) -> xr.Dataset:

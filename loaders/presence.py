@@ -70,6 +70,7 @@ def presence_of(
     histology: str | None = None,
     video_qc: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
+    dataset: str = "ibl",
 ) -> dict[str, Presence]:
     """All items of one insertion and its session.
 
@@ -85,6 +86,8 @@ def presence_of(
         ``extended_qc`` of the session, if the database was asked; without it there are no items of video quality.
     versions : mapping of str to str, optional
         Software that made a file, by its relative path.
+    dataset : str
+        The data set that it is of, `Insertion.dataset`: Allen's have ``sorting`` and ``lfp`` alone.
 
     Returns
     -------
@@ -94,6 +97,8 @@ def presence_of(
         and so on.
     """
     records = list(records)
+    if dataset.startswith("allen"):
+        return _allen(records, probe)
     raw = _raw(records, probe)
     sorting = _sorting(records, probe, raw, versions or {})
     items = {**_passive(records), **raw, "sorting": sorting, "bombcell": _bombcell(records, probe, sorting)}
@@ -114,6 +119,16 @@ def derived(files: Records, raw: bool, what: str, source: str, detail: str = "")
     if raw:
         return Presence(ERROR, f"{source} is there, but no {what}")
     return Presence(MISSING, f"no {source}")
+
+
+def _allen(records: Records, probe: str) -> dict[str, Presence]:
+    """The file of the session, which has the sortings of all probes, and the LFP file of the probe."""
+    session = [record for record in records if not record.collection]
+    lfp = [record for record in records if record.collection == probe]
+    return {
+        "sorting": derived(session, False, "", "NWB file of the session"),
+        "lfp": derived(lfp, False, "", f"LFP of {probe} in the release"),
+    }
 
 
 def _passive(records: Records) -> dict[str, Presence]:

@@ -32,6 +32,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow or fault")
+    parser.addoption("--network", action="store_true", help="also run the tests that need the real servers")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -39,6 +40,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if {"slow", "fault"} & {mark.name for mark in item.iter_markers()}:
                 item.add_marker(pytest.mark.skip(reason="takes long; run it with --run-slow"))
+    if not config.getoption("--network"):
+        for item in items:
+            if item.get_closest_marker("network"):
+                item.add_marker(pytest.mark.skip(reason="needs the real servers; run it with --network"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -345,6 +345,21 @@ def test_both_data_sets_lie_in_one_catalog(local, sample_source, tmp_path):
     assert {name.split("-")[0] for name in catalog.insertions(region="CA1").pid} > {"allen"}
 
 
+def test_presence_tells_which_probes_have_lfp(local, sample_source, allen_release, tmp_path):
+    without = pid_of(allen_release.sessions[2])
+    catalog = cubes.catalog(tmp_path)
+    catalog.add_source(local)
+    for known in (local, catalog):
+        found = cubes.presence(known)
+        assert found.dataset.values.tolist() == ["sorting", "lfp"]
+        assert found.state.sel(dataset="sorting").values.tolist() == [2] * 6
+        lfp = found.state.sel(dataset="lfp")
+        assert found.insertion[lfp.values == 0].pid.values.tolist() == [without]
+        assert str(found.reason.sel(dataset="lfp")[lfp.values == 0].values[0]) == "no LFP of probeA in the release"
+    catalog.add_source(sample_source)
+    assert set(cubes.presence(catalog).state.sel(dataset="lfp").values.tolist()) == {0, 2}
+
+
 def test_the_command_line_finds_regions_and_takes_the_folder(allen_release, tmp_path, capsys, monkeypatch):
     from cubes.cli import run
 
