@@ -42,6 +42,7 @@ class AllenCatalog:
         self.release = release
         self.version = release.version
         self._tables: dict[str, pd.DataFrame] = {}
+        self._files: dict[str, list[DatasetRecord]] = {}
         if release.folder is not None and (newer := release.newer()):
             log.warning("%s: has the releases %s too; this is %s", release.folder, ", ".join(newer), self.version)
 
@@ -58,11 +59,16 @@ class AllenCatalog:
 
     def datasets(self, insertion: Insertion) -> list[DatasetRecord]:
         """The file of the session, and the LFP files of its probes, each in the collection of its probe's name."""
-        key = _id_of(insertion.eid)
+        if insertion.eid not in self._files:
+            self._files[insertion.eid] = self._files_of(insertion.eid)
+        return list(self._files[insertion.eid])
+
+    def _files_of(self, eid: str) -> list[DatasetRecord]:
+        key = _id_of(eid)
         sessions, probes = (rows[rows["ecephys_session_id"] == key] for rows in map(self.table, _OF_FILES))
         named = [("", row) for _, row in sessions.iterrows()]
         named += [(str(row["name"]), row) for _, row in probes.iterrows() if _is_file(row["file_id"])]
-        records = [self.release.record(self._file(row, f"{insertion.eid} {of}"), of) for of, row in named]
+        records = [self.release.record(self._file(row, f"{eid} {of}"), of) for of, row in named]
         return sorted(records, key=lambda record: record.rel_path)
 
     def table(self, name: str) -> pd.DataFrame:

@@ -264,13 +264,15 @@ def joined(rows: pd.DataFrame, parents: pd.DataFrame, key: str, prefix: str) -> 
     InconsistentData
         If a row has no parent, or another parent than its parent has.
     """
-    lost = ~rows[key].isin(parents[key])
-    if lost.any():
+    import pandas as pd
+
+    at = pd.Index(parents[key].to_numpy(dtype="int64")).get_indexer(rows[key].to_numpy(dtype="int64", na_value=-1))
+    if n_lost := int((at < 0).sum()):
         raise InconsistentData(
-            f"{int(lost.sum())} rows have a {key} that its table does not have, such as {rows.loc[lost, key].iloc[0]}; "
+            f"{n_lost} rows have a {key} that its table does not have, such as {rows[key].to_numpy()[at < 0][0]}; "
             "take all tables of one release"
         )
-    of_row = parents.set_index(key).loc[rows[key]].set_axis(rows.index)
+    of_row = parents.drop(columns=key).take(at).set_axis(rows.index)
     added: dict[str, Any] = {}
     for name in map(str, of_row):
         same = name in rows and _equal(rows[name], of_row[name])

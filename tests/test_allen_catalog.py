@@ -228,9 +228,9 @@ def test_a_missing_file_is_not_listed_and_a_missing_session_is_told(local, allen
     session = allen_release.sessions[2]  # probeA: file_id -999
     insertion = local.insertion(pid_of(session))
     assert [record.collection for record in local.datasets(insertion)] == ["", "probeB"]
-    local.table("ecephys_sessions").loc[2, "file_id"] = -999
-    with pytest.raises(NotFound, match=rf"allen-vbn-{ABNORMAL} : the release 0\.5\.0 has no such file .*-999"):
-        local.datasets(insertion)
+    local.table("ecephys_sessions").loc[1, "file_id"] = -999
+    with pytest.raises(NotFound, match=rf"allen-vbn-{UNREGISTERED} : the release 0\.5\.0 has no such file .*-999"):
+        local.datasets(local.insertion(pid_of(allen_release.sessions[1])))
 
 
 def test_sessions_are_hidden_only_when_asked_and_counted(local):
