@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from one.api import One
 
-REMOTE = ("bucket", "openalyx", "http", "allen-vbn")
+REMOTE = ("bucket", "openalyx", "http", "allen-vbn", "allen-vc")
 """The sources that are reached over a network, by their names."""
 
 DEFAULT_RELEASE = "2023_12_bwm_release"
@@ -46,6 +46,8 @@ def source(kind: str, folder: str | Path | None = None, **options: Any) -> Catal
     ``allen-vbn`` a release of the Allen Visual Behavior recordings: of the public bucket, or of `folder`, a cache
                   folder of the SDK or the bucket as it is mounted; ``version=``, ``cache=``, ``endpoint=``,
                   ``manifest=`` (a path), ``old=`` (allow releases before 0.5.0, whose LFP has a wrong scale)
+    ``allen-vc``  the Allen Visual Coding recordings, whose files have no hashes: of the public bucket, or of
+                  `folder`; ``cache=``, ``endpoint=``
     ============= ==========================================================================================
 
     Parameters
@@ -187,6 +189,15 @@ def _allen(
     return AllenCatalog(AllenRelease(folder, version=version or VERSION, old=old, **where))
 
 
+def _allen_coding(
+    folder: str | Path | None = None, *, cache: str | Path | None = None, endpoint: str | None = None
+) -> Catalog:
+    from loaders.allen_catalog import AllenCatalog
+    from loaders.allen_coding import CodingRelease
+
+    return AllenCatalog(CodingRelease(folder, cache=cache or cache_folder(), endpoint=endpoint))
+
+
 KINDS: dict[str, Callable[..., Catalog]] = {
     "one": _one,
     "folder": _folder,
@@ -196,6 +207,7 @@ KINDS: dict[str, Callable[..., Catalog]] = {
     "openalyx": _openalyx,
     "http": _http,
     "allen-vbn": _allen,
+    "allen-vc": _allen_coding,
 }
 
 

@@ -13,8 +13,9 @@ module                idea
 ``insertion_table``   a table of insertions, such as a release -> `Insertion` by pid
 ``remote_names``      ids in the names of files on servers, and URLs
 ``folder``            a catalog over one bare ALF session folder, without any database
-``allen_catalog``     a catalog over a release of the Allen Visual Behavior recordings
-``allen_release``     where the files of such a release are
+``allen_catalog``     a catalog over a release of Allen recordings
+``allen_release``     where the tables and files of a Visual Behavior release are
+``allen_coding``      where those of the Visual Coding recordings are
 ``allen_manifest``    the manifest of an Allen release -> its files, by version and hash (pure)
 ``allen_tables``      the five tables of an Allen release, typed and joined
 ``allen_rows``        rows of the tables of a catalog from those of an Allen release

@@ -1,50 +1,71 @@
-"""A catalog over one release of the Allen Visual Behavior recordings, by its tables."""
+"""A catalog over one release of Allen recordings, by its tables."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from loaders import allen_tables as tables
 from loaders.alf_paths import known_pids
-from loaders.allen_manifest import NO_FILE, ManifestFile
-from loaders.allen_release import AllenRelease
 from loaders.allen_rows import session_rows, unit_and_site_rows
-from loaders.errors import CorruptData, InconsistentData, NotFound, SourceUnavailable
-from loaders.fetcher import fetch
+from loaders.errors import NotFound
 from loaders.insertion_table import in_order
-from loaders.readers import check_file
 from loaders.records import DatasetRecord, Insertion
 from loaders.table_filters import Names, Sieve
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DATASET, SORTER = "allen-vbn", "kilosort2"
-_OF_FILES = ("ecephys_sessions", "probes")
-log = logging.getLogger(__name__)
+SORTER = "kilosort2"
+
+
+class Release(Protocol):
+    """Where the tables and files of one release are."""
+
+    @property
+    def dataset(self) -> str:
+        """What pids and eids begin with."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The release; empty if there is only one."""
+        ...
+
+    def read(self, name: str) -> pd.DataFrame:
+        """A table by its name in `loaders.allen_tables.ALL`."""
+        ...
+
+    def files(self, sessions: pd.DataFrame, probes: pd.DataFrame) -> list[DatasetRecord]:
+        """The files of a session, given its row and those of its probes."""
+        ...
+
+    def news(self) -> list[str]:
+        """What is to be said of other releases."""
+        ...
+
+
+def _names(insertions: Sequence[Insertion]) -> tuple[list[str], list[str]]:
+    return [insertion.pid for insertion in insertions], [insertion.eid for insertion in insertions]
 
 
 class AllenCatalog:
-    """One release of the Allen Visual Behavior recordings.
+    """One release of Allen recordings.
 
-    A pid is ``allen-vbn-<probe id>``, an eid ``allen-vbn-<session id>``. Tables and files are those of one manifest,
-    compared with its hashes.
+    A pid is ``allen-vbn-<probe id>``, an eid ``allen-vbn-<session id>``; Visual Coding has ``allen-vc-``.
 
     Parameters
     ----------
-    release : AllenRelease
+    release : Release
+        Such as `loaders.allen_release.AllenRelease`.
     """
 
-    def __init__(self, release: AllenRelease) -> None:
+    def __init__(self, release: Release) -> None:
         self.release = release
         self.version = release.version
         self._tables: dict[str, pd.DataFrame] = {}
         self._files: dict[str, list[DatasetRecord]] = {}
-        if release.folder is not None and (newer := release.newer()):
-            log.warning("%s: has the releases %s too; this is %s", release.folder, ", ".join(newer), self.version)
 
     def insertions(self) -> list[Insertion]:
         """All probes, sorted by mouse, date and name."""
@@ -54,7 +75,9 @@ class AllenCatalog:
         """The insertion `pid`; raises NotFound with the nearest ones that exist."""
         if pid not in self._insertions:
             known = known_pids(self._insertions, pid)
-            raise NotFound(f"pid {pid!r}: not in the release {self.version} of {DATASET}, which has {known}")
+            raise NotFound(
+                f"pid {pid!r}: not in {' '.join((self.release.dataset, self.version)).strip()}, which has {known}"
+            )
         return self._insertions[pid]
 
     def datasets(self, insertion: Insertion) -> list[DatasetRecord]:
@@ -64,12 +87,10 @@ class AllenCatalog:
         return list(self._files[insertion.eid])
 
     def _files_of(self, eid: str) -> list[DatasetRecord]:
-        key = _id_of(eid)
-        sessions, probes = (rows[rows["ecephys_session_id"] == key] for rows in map(self.table, _OF_FILES))
-        named = [("", row) for _, row in sessions.iterrows()]
-        named += [(str(row["name"]), row) for _, row in probes.iterrows() if _is_file(row["file_id"])]
-        records = [self.release.record(self._file(row, f"{eid} {of}"), of) for of, row in named]
-        return sorted(records, key=lambda record: record.rel_path)
+        key = int(eid.removeprefix(f"{self.release.dataset}-"))
+        tables_of_files = (self.table("ecephys_sessions"), self.table("probes"))
+        sessions, probes = (rows[rows["ecephys_session_id"] == key] for rows in tables_of_files)
+        return sorted(self.release.files(sessions, probes), key=lambda record: record.rel_path)
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of the release as it is: see `loaders.allen_tables.read_table`. Leave it as it is.
@@ -79,10 +100,7 @@ class AllenCatalog:
         name : {"ecephys_sessions", "behavior_sessions", "probes", "channels", "units"}
         """
         if name not in self._tables:
-            record = self.release.record(self.release.manifest.table(name))
-            fetch([record])
-            check_file(record)
-            self._tables[name] = tables.read_table(record.path, tables.ALL[name])
+            self._tables[name] = self.release.read(name)
         return self._tables[name]
 
     def sessions(self, *, normal: bool = False, structure: Names = None, query: str | None = None) -> pd.DataFrame:
@@ -144,19 +162,13 @@ class AllenCatalog:
             raise NotFound(
                 f"sorter {sorter!r}, revision {revision!r}: do not exist; the release has {SORTER!r}, {self.version!r}"
             )
-        keys = {int(insertion.pid.removeprefix(f"{DATASET}-")): insertion.pid for insertion in insertions}
+        prefix = f"{self.release.dataset}-"
+        pids, eids = ({int(name.removeprefix(prefix)): name for name in names} for names in _names(insertions))
         units, sites, sessions = map(self.table, ("units", "channels", "ecephys_sessions"))
-        found, notes = unit_and_site_rows(units, sites, keys)
+        found, notes = unit_and_site_rows(units, sites, pids, prefix)
         found["units"] = found["units"].assign(sorter=SORTER, revision=self.version)
-        found["sessions"] = session_rows(sessions, {_id_of(insertion.eid): insertion.eid for insertion in insertions})
-        return found, [*notes, *self._news()]
-
-    def _news(self) -> list[str]:
-        try:
-            newer = self.release.newer()
-        except SourceUnavailable as error:
-            return [f"whether there is a release after {self.version} is not known: {error}"]
-        return [f"there is a newer release, {', '.join(newer)}; this is {self.version}"] if newer else []
+        found["sessions"] = session_rows(sessions, eids)
+        return found, [*notes, *self.release.news()]
 
     def _need(self, name: str, *columns: str) -> None:
         tables.need(self.table(name), tables.ALL[name], *columns)
@@ -166,47 +178,24 @@ class AllenCatalog:
         self._need("ecephys_sessions", "mouse_id", "date_of_acquisition")
         self._need("probes", "name")
         rows = tables.joined(self.table("probes"), self.table("ecephys_sessions"), "ecephys_session_id", "session")
-        return {insertion.pid: insertion for insertion in in_order(_insertion(row) for _, row in rows.iterrows())}
+        found = [_insertion(row, self.release.dataset) for _, row in rows.iterrows()]
+        return {insertion.pid: insertion for insertion in in_order(found)}
 
     def _of_probe(self, rows: pd.DataFrame) -> pd.DataFrame:
         rows = tables.joined(rows, self.table("probes"), "ecephys_probe_id", "probe")
         return tables.joined(rows, self.table("ecephys_sessions"), "ecephys_session_id", "session")
 
-    def _file(self, row: pd.Series, what: str) -> ManifestFile:
-        """The file of a row; one that lies with another session is refused: the tables are of another release then."""
-        found = self.release.manifest.file(int(row["file_id"]) if _is_file(row["file_id"]) else NO_FILE, what)
-        if str(row["ecephys_session_id"]) not in found.rel_path.split("/"):
-            raise InconsistentData(
-                f"{what}: expected a file of session {row['ecephys_session_id']}, the manifest {self.version} has "
-                f"{found.rel_path}; the tables and the manifest are of different releases"
-            )
-        return found
 
-
-def _is_file(file_id: Any) -> bool:
-    import pandas as pd
-
-    return not pd.isna(file_id) and int(file_id) >= 0
-
-
-def _id_of(name: str) -> int:
-    digits = name.removeprefix(f"{DATASET}-")
-    if not digits.isdecimal():
-        raise CorruptData(f"id {name!r}: expected {DATASET}-<number>")
-    return int(digits)
-
-
-def _insertion(row: pd.Series) -> Insertion:
+def _insertion(row: pd.Series, dataset: str) -> Insertion:
     return Insertion(
-        pid=f"{DATASET}-{row['ecephys_probe_id']}",
-        eid=f"{DATASET}-{row['ecephys_session_id']}",
+        pid=f"{dataset}-{row['ecephys_probe_id']}",
+        eid=f"{dataset}-{row['ecephys_session_id']}",
         probe=str(row["name"]),
         lab="allen",
         subject=str(row["mouse_id"]),
-        date=str(row["date_of_acquisition"])[:10],  # local, whatever zone it says
-        model="NP1.0",
+        date=str(row["date_of_acquisition"])[:10],  # as it stands there: Visual Behavior has local times, called UTC
         comment=_comment(row),
-        dataset=DATASET,
+        dataset=dataset,
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loaders.allen_manifest import (
+    NO_FILE,
     PROJECT,
     Manifest,
     ManifestFile,
@@ -17,18 +20,24 @@ from loaders.allen_manifest import (
     parse_version,
     versions_of,
 )
+from loaders.allen_tables import ALL, read_table
 from loaders.errors import InconsistentData, NotFound, SourceUnavailable
 from loaders.fetcher import fetch
+from loaders.readers import check_file
 from loaders.records import DatasetRecord
 from loaders.remote_names import file_url
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
 BUCKET, REGION = "visual-behavior-neuropixels-data", "us-west-2"
 VERSION = "0.5.0"
 """The newest release that this was written for."""
 
 
 class AllenRelease:
-    """The files of one release: in the public bucket, in a cache folder of the SDK, or in the bucket as it is mounted.
+    """The tables and files of a release of Visual Behavior: in the bucket, in a cache folder of the SDK, or mounted.
 
     Parameters
     ----------
@@ -56,6 +65,8 @@ class AllenRelease:
         If the manifest is none, or cannot be fetched.
     """
 
+    dataset = "allen-vbn"
+
     def __init__(
         self,
         folder: str | Path | None = None,
@@ -72,6 +83,8 @@ class AllenRelease:
         self._cache = Path(cache).absolute()
         self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or None
         self.manifest = self._read_manifest(None if manifest is None else Path(manifest))
+        if self.folder is not None and (newer := self.newer()):
+            log.warning("%s: has the releases %s too; this is %s", self.folder, ", ".join(newer), version)
 
     def record(self, file: ManifestFile, collection: str = "") -> DatasetRecord:
         """A file of the release: in the folder if it is there, else in the cache, to be fetched."""
@@ -88,11 +101,43 @@ class AllenRelease:
             blake2b=file.blake2b,
         )
 
+    def read(self, name: str) -> pd.DataFrame:
+        """A table, compared with its hash: see `loaders.allen_tables.read_table`."""
+        record = self.record(self.manifest.table(name))
+        fetch([record])
+        check_file(record)
+        return read_table(record.path, ALL[name])
+
+    def files(self, sessions: pd.DataFrame, probes: pd.DataFrame) -> list[DatasetRecord]:
+        """The file of a session, and the LFP files of its probes, each in the collection of its probe's name."""
+        named = [("", row) for _, row in sessions.iterrows()]
+        named += [(str(row["name"]), row) for _, row in probes.iterrows() if _is_file(row["file_id"])]
+        return [self.record(self._file(row, f"session {row['ecephys_session_id']}"), of) for of, row in named]
+
+    def news(self) -> list[str]:
+        """What is to be said of other releases."""
+        try:
+            newer = self.newer()
+        except SourceUnavailable as error:
+            return [f"whether there is a release after {self.version} is not known: {error}"]
+        return [f"there is a newer release, {', '.join(newer)}; this is {self.version}"] if newer else []
+
+    def _file(self, row: pd.Series, what: str) -> ManifestFile:
+        """The file of a row; one that lies with another session is refused: the tables are of another release then."""
+        found = self.manifest.file(int(row["file_id"]) if _is_file(row["file_id"]) else NO_FILE, what)
+        if str(row["ecephys_session_id"]) not in found.rel_path.split("/"):
+            raise InconsistentData(
+                f"{what}: expected a file of that session, the manifest {self.version} has {found.rel_path}; the "
+                "tables and the manifest are of different releases"
+            )
+        return found
+
     def versions(self) -> list[str]:
         """The releases that there are, oldest first; raises SourceUnavailable if the bucket cannot be asked."""
         if self.folder is not None:
             return versions_of(path.name for place in _manifest_folders(self.folder) for path in place.glob("*.json"))
-        return versions_of(self._listed())
+        items = list_in(BUCKET, f"{PROJECT}/manifests/", self._endpoint)
+        return versions_of(item["path"].rpartition("/")[2] for item in items)
 
     def newer(self) -> list[str]:
         """The releases after this one: they are never taken without being asked for."""
@@ -132,35 +177,47 @@ class AllenRelease:
 
     def _url(self, bucket: str, key: str, version_id: str = "") -> str:
         query = f"?versionId={version_id}" if version_id else ""
-        if self._endpoint:
-            return file_url(self._endpoint, f"{bucket}/{key}") + query
-        return file_url(f"https://{bucket}.s3.{REGION}.amazonaws.com", key) + query
+        return url_in(bucket, key, self._endpoint) + query
 
-    def _listed(self) -> list[str]:
-        import obstore
-        from obstore.exceptions import BaseError
-        from obstore.store import S3Store
 
-        options: dict[str, Any] = {"endpoint": self._endpoint} if self._endpoint else {}
-        store = S3Store(
-            BUCKET,
-            region=REGION,
-            skip_signature=True,
-            virtual_hosted_style_request=False,
-            client_options={"allow_http": True, "connect_timeout": "10s", "timeout": "60s"},
-            retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=60)},
-            **options,
-        )
-        try:
-            items = [item for page in obstore.list(store, f"{PROJECT}/manifests/") for item in page]
-        except (BaseError, OSError) as error:
-            raise SourceUnavailable(
-                f"s3://{BUCKET}/{PROJECT}/manifests/: cannot be listed ({type(error).__name__}: "
-                f"{str(error).splitlines()[0]}); check the network and try again"
-            ) from error
-        return [item["path"].rpartition("/")[2] for item in items]
+def url_in(bucket: str, key: str, endpoint: str | None) -> str:
+    """The http address of a file in a bucket of Allen."""
+    if endpoint:
+        return file_url(endpoint, f"{bucket}/{key}")
+    return file_url(f"https://{bucket}.s3.{REGION}.amazonaws.com", key)
+
+
+def list_in(bucket: str, prefix: str, endpoint: str | None) -> list[Mapping[str, Any]]:
+    """The objects below a prefix, each with path, size and e_tag; raises SourceUnavailable if they cannot be listed."""
+    import obstore
+    from obstore.exceptions import BaseError
+    from obstore.store import S3Store
+
+    options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+    store = S3Store(
+        bucket,
+        region=REGION,
+        skip_signature=True,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True, "connect_timeout": "10s", "timeout": "60s"},
+        retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=60)},
+        **options,
+    )
+    try:
+        return [item for page in obstore.list(store, prefix) for item in page]
+    except (BaseError, OSError) as error:
+        raise SourceUnavailable(
+            f"s3://{bucket}/{prefix}: cannot be listed ({type(error).__name__}: {str(error).splitlines()[0]}); check "
+            "the network and try again"
+        ) from error
 
 
 def _manifest_folders(folder: Path) -> tuple[Path, ...]:
     """Where manifests lie in a cache of the SDK and in a mounted bucket."""
     return folder, folder / PROJECT / "manifests"
+
+
+def _is_file(file_id: Any) -> bool:
+    import pandas as pd
+
+    return not pd.isna(file_id) and int(file_id) >= 0

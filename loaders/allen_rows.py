@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def unit_and_site_rows(
-    units: pd.DataFrame, channels: pd.DataFrame, pids: Mapping[int, str]
+    units: pd.DataFrame, channels: pd.DataFrame, pids: Mapping[int, str], prefix: str
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """Units and sites of some probes.
 
@@ -34,6 +34,8 @@ def unit_and_site_rows(
         Tables of the release.
     pids : mapping of int to str
         The pid of each probe that is wanted, by its id.
+    prefix : str
+        What the universal ids of units begin with.
 
     Returns
     -------
@@ -55,10 +57,10 @@ def unit_and_site_rows(
         **where,
     )
     of_probes = units[units["ecephys_probe_id"].isin(list(pids))]
-    return {"units": _units(of_probes, rows, list(where)), "channels": rows}, notes
+    return {"units": _units(of_probes, rows, list(where), prefix), "channels": rows}, notes
 
 
-def _units(units: pd.DataFrame, sites: pd.DataFrame, places: list[str]) -> pd.DataFrame:
+def _units(units: pd.DataFrame, sites: pd.DataFrame, places: list[str], prefix: str) -> pd.DataFrame:
     """Units with the place of their channel."""
     units = units.sort_values(["ecephys_probe_id", "unit_id"], ignore_index=True)
     by_id = sites.set_index("ecephys_channel_id")
@@ -68,7 +70,7 @@ def _units(units: pd.DataFrame, sites: pd.DataFrame, places: list[str]) -> pd.Da
     kept = {name: units[name] for name in UNIT_METRICS if name in METRIC_UNITS and name in units}
     return of_unit.rename(columns={"axial_um": "depth_um"}).assign(
         unit=units.groupby("ecephys_probe_id").cumcount(),
-        uuid="allen-vbn-" + units["unit_id"].astype("string"),
+        uuid=prefix + units["unit_id"].astype("string"),
         good=good_by_default(units, by_id),
         quality=units.get("quality"),
         **kept,

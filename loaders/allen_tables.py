@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,16 @@ _COUNTED = {"unit_count": WHOLE, "channel_count": WHOLE, "structure_acronyms": T
 
 @dataclass(frozen=True, slots=True)
 class AllenTable:
-    """One table: its key, the ids that it must have, and the types of the columns that it may have."""
+    """One table: its key, the ids that it must have, and the types of the columns that it may have.
+
+    `renamed` has our name of a column by the one in the file.
+    """
 
     name: str
     key: str
     ids: tuple[str, ...]
     others: dict[str, str]
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def types(self) -> dict[str, str]:
@@ -144,9 +149,10 @@ def read_table(path: Path, table: AllenTable) -> pd.DataFrame:
     """
     import pandas as pd
 
-    types = {name: TEXT if kind in _LISTS else kind for name, kind in table.types.items()}
+    in_file = {ours: name for name, ours in table.renamed.items()}
+    types = {in_file.get(name, name): TEXT if kind in _LISTS else kind for name, kind in table.types.items()}
     try:
-        rows = pd.read_csv(path, dtype=types)
+        rows = pd.read_csv(path, dtype=types, float_precision="round_trip").rename(columns=table.renamed)
     except Exception as error:  # parsers raise many unrelated types
         raise CorruptData(f"{path}: {_wrong_column(path, types, error)}; fetch it again") from error
     if absent := [name for name in (table.key, *table.ids) if name not in rows]:

@@ -64,7 +64,7 @@ def test_insertions_are_named_in_a_namespace_of_their_own(local, allen_release):
         assert insertion.dataset == "allen-vbn"
         # The table says +00:00; the date is that of the day in Seattle, not that of the same hour in UTC.
         assert insertion.date == session.start.date().isoformat()
-    with pytest.raises(NotFound, match=r"allen-vbn-7.*release 0\.5\.0 of allen-vbn, which has"):
+    with pytest.raises(NotFound, match=r"allen-vbn-7': not in allen-vbn 0\.5\.0, which has"):
         local.insertion("allen-vbn-7")
 
 
@@ -141,7 +141,9 @@ def test_tables_of_another_release_are_refused(allen_release, tmp_path):
 def test_a_file_of_another_session_is_refused(local, allen_release):
     files = local.release.manifest.files
     files[5], files[6] = files[6], files[5]
-    with pytest.raises(InconsistentData, match=f"expected a file of session {FIRST}.*of different releases"):
+    with pytest.raises(
+        InconsistentData, match=f"session {FIRST}: expected a file of that session.*of different releases"
+    ):
         local.datasets(local.insertion(pid_of(allen_release.sessions[0])))
 
 
@@ -229,7 +231,7 @@ def test_a_missing_file_is_not_listed_and_a_missing_session_is_told(local, allen
     insertion = local.insertion(pid_of(session))
     assert [record.collection for record in local.datasets(insertion)] == ["", "probeB"]
     local.table("ecephys_sessions").loc[1, "file_id"] = -999
-    with pytest.raises(NotFound, match=rf"allen-vbn-{UNREGISTERED} : the release 0\.5\.0 has no such file .*-999"):
+    with pytest.raises(NotFound, match=rf"session {UNREGISTERED}: the release 0\.5\.0 has no such file .*-999"):
         local.datasets(local.insertion(pid_of(allen_release.sessions[1])))
 
 
@@ -281,6 +283,7 @@ def test_every_unit_has_its_channel_probe_and_session(local, allen_release):
             row = units.loc[unit.unit_id]
             assert (row.probe_name, row.mouse_id) == (unit.probe.name, str(session.mouse_id))
             assert (row.probe_channel_number, row.ecephys_session_id) == (unit.row, session.session_id)
+            assert row.amplitude == unit.metrics["amplitude"]  # to the last bit
     assert list(local.probes().name) == ["probeA", "probeB"] * 3
     assert not [name for name in units if name.endswith(("_x", "_y"))]
 
