@@ -149,21 +149,16 @@ def read_table(path: Path, table: AllenTable) -> pd.DataFrame:
     """
     import pandas as pd
 
-    in_file = {ours: name for name, ours in table.renamed.items()}
-    types = {in_file.get(name, name): TEXT if kind in _LISTS else kind for name, kind in table.types.items()}
-    try:
-        rows = pd.read_csv(path, dtype=types, float_precision="round_trip").rename(columns=table.renamed)
-    except Exception as error:  # parsers raise many unrelated types
-        raise CorruptData(f"{path}: {_wrong_column(path, types, error)}; fetch it again") from error
+    rows = _texts(path, table)
     if absent := [name for name in (table.key, *table.ids) if name not in rows]:
         raise CorruptData(f"{path}: expected the columns {', '.join(absent)} of the table {table.name}, it lacks them")
+    typed = {
+        name: _typed(rows[name], table.types[name], f"{path}, column {name}") if name in table.types else rows[name]
+        for name in map(str, rows)
+    }
+    rows = pd.DataFrame(typed, copy=False)
     if rows[table.key].isna().any() or rows[table.key].duplicated().any():
         raise CorruptData(f"{path}: expected every {table.key} once, got some twice or rows without; fetch it again")
-    for name, kind in table.types.items():
-        if kind in _LISTS and name in rows:
-            rows[name] = pd.Series(
-                [_list(text, kind, f"{path}, column {name}") for text in rows[name]], index=rows.index, dtype="object"
-            )
     rows.attrs = {
         "missing": [name for name in table.types if name not in rows],
         "unknown": [str(name) for name in rows if name not in table.types],
@@ -171,20 +166,41 @@ def read_table(path: Path, table: AllenTable) -> pd.DataFrame:
     return rows
 
 
-def _wrong_column(path: Path, types: dict[str, str], error: Exception) -> str:
-    """Which column it was: pandas does not say."""
+def _texts(path: Path, table: AllenTable) -> pd.DataFrame:
+    """The rows of a csv under our names: text in all columns that are known, others as they look."""
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.csv
 
+    known = dict.fromkeys((*table.types, *table.renamed), pa.string())
+    how = pyarrow.csv.ConvertOptions(column_types=known, strings_can_be_null=True)
     try:
-        names = [name for name in pd.read_csv(path, nrows=0) if name in types]
-    except Exception:
-        return f"not a readable csv ({error})"
-    for name in names:
-        try:
-            pd.read_csv(path, dtype={name: types[name]}, usecols=[name])
-        except Exception as reason:
-            return f"column {name}: expected {types[name]}, got other values ({reason})"
-    return f"not a readable csv ({error})"
+        read = pyarrow.csv.read_csv(path, convert_options=how)
+        names = [table.renamed.get(name, name) for name in read.column_names]
+        if len(set(names)) < len(names):
+            raise CorruptData(f"{path}: expected different names of columns, got {', '.join(names)}")
+        rows: pd.DataFrame = read.rename_columns(names).to_pandas(
+            types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get
+        )
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise CorruptData(f"{path}: not a readable csv ({error}); fetch it again") from error
+    return rows
+
+
+def _typed(texts: pd.Series, kind: str, where: str) -> pd.Series:
+    """Texts as a type. Numbers are exact to the last bit, which those of ``pandas.read_csv`` are not."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if kind in _LISTS:
+        return pd.Series([_list(text, kind, where) for text in texts], index=texts.index, dtype="object")
+    try:
+        if kind != TEXT:  # counts are written as 24.0
+            values = pa.array(texts, pa.string()).cast(pa.bool_() if kind == TRUTH else pa.float64())
+            texts = values.to_pandas().astype(kind)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise CorruptData(f"{where}: expected {kind}, got other values ({error}); fetch it again") from error
+    return texts
 
 
 def _list(text: Any, kind: str, where: str) -> tuple[Any, ...]:

@@ -109,6 +109,7 @@ def test_columns_that_come_and_go_are_listed(path_of, tmp_path):
 WRONG = {
     "no csv": (b"\x89HDF\r\n\x1a\n" * 9, "column|csv|lacks"),
     "empty": (b"", "not a readable csv"),
+    "a column twice": (b"unit_id,unit_id\n1,1\n", "expected different names of columns"),
     "no ids": (b"unit_id\n1\n", "expected the columns ecephys_channel_id, ecephys_probe_id, ecephys_session_id"),
     "no key": (b"ecephys_channel_id,ecephys_probe_id,ecephys_session_id\n1,1,1\n", "expected the columns unit_id"),
     "text for a number": ("snr", "many", "column snr: expected float64"),

@@ -422,7 +422,8 @@ def _coding_tables(session: Session) -> dict[str, pd.DataFrame]:
             "unit_id": "id",
             "l_ratio": "L_ratio",
             "amplitude": "waveform_amplitude",
-            "PT_ratio": "waveform_PT_ratio",
+            **{name: f"waveform_{name}" for name in ("PT_ratio", "recovery_slope", "repolarization_slope", "spread")},
+            **{f"velocity_{side}": f"waveform_velocity_{side}" for side in ("above", "below")},
         }
     )
     places = [name for name in units if name.startswith(("probe_", "structure_")) or name.endswith("_coordinate")]
