@@ -15,6 +15,7 @@ import cubes
 from loaders.allen_manifest import manifest_name
 from loaders.errors import BadArgument, CorruptData, InconsistentData, NotFound, SourceUnavailable
 from loaders.fetcher import fetch
+from loaders.inputs import Inputs
 from loaders.readers import check_file
 
 FIRST, UNREGISTERED, ABNORMAL = 1044385384, 1044016459, 1065437523
@@ -318,6 +319,22 @@ def test_the_catalog_knows_units_and_regions_without_opening_a_file(server, alle
     assert channels.groupby("pid").channel.max().eq(383).all()
     assert set(catalog.sessions().projects) == {"NeuropixelVisualBehavior"}
     assert catalog.datasets().blake2b.str.len().eq(128).all()
+
+
+def test_the_tables_and_the_files_name_the_same_units(local, tmp_path):
+    """The tables of the catalog come from csv, the stores from NWB; both must mean the same by a unit and by good."""
+    catalog = cubes.catalog(tmp_path)
+    catalog.add_source(local)
+    for insertion in local.insertions():
+        rows = catalog.units(pid=insertion.pid)
+        sorting = Inputs(local, insertion.pid).sorting
+        assert rows.unit.to_list() == list(range(len(sorting.units)))
+        assert rows.uuid.to_list() == sorting.units.uuid.tolist()
+        assert rows.channel.to_list() == sorting.units.channel.tolist()
+        assert rows.good.fillna(False).to_list() == sorting.units.good.tolist()
+        assert set(rows.sorter) | set(rows.revision) == {sorting.sorter, sorting.revision}
+        np.testing.assert_array_equal(rows.snr, sorting.units.metrics["snr"])
+        np.testing.assert_array_equal(rows.ccf_ml, sorting.channels.locations.ccf_ml[sorting.units.channel])
 
 
 def test_region_queries_are_those_of_ibl(local, allen_release, tmp_path):

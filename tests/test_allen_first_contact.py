@@ -9,9 +9,8 @@ import h5py
 import pytest
 
 import cubes
+from loaders.hdf5_file import open_hdf5
 from loaders.remote_file import open_file
-
-open_hdf5 = pytest.importorskip("loaders.hdf5_file").open_hdf5
 
 _ELECTRODES = "general/extracellular_ephys/electrodes"
 SESSION = (
