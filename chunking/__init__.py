@@ -10,6 +10,7 @@ module                idea
 ``perievent``         bins relative to events, which may overlap; spikes counted in them
 ``pool_schema``       the variables of a pooled store
 ``layouts``           named chunk shapes, each with the access pattern that it serves
+``patterns``          how stores are read: what layouts are compared by
 ``products``          what can be built: the protocol, and products by name
 ``sorting_products``  spikes, counts, channels
 ``voltage_product``   ap, lf, sync
