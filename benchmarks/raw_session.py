@@ -92,7 +92,7 @@ def _repeat(cbin: Path, seconds: int) -> None:
     cbin.with_suffix(".ch").write_text(json.dumps(known | changed))
 
 
-def voltage(band: str, n_samples: int, rate: int) -> Iterator[np.ndarray]:
+def voltage(band: str, n_samples: int, rate: int, noise_lsb: float = NOISE_LSB) -> Iterator[np.ndarray]:
     """Blocks (time, 385) int16 of a second: smooth noise, a little alike on neighbours, with spikes or waves."""
     rng = np.random.default_rng(1)
     shape = -np.exp(-(((np.arange(60) - 20) / 4.0) ** 2) / 2) + 0.3 * np.exp(-(((np.arange(60) - 36) / 6.0) ** 2) / 2)
@@ -102,7 +102,7 @@ def voltage(band: str, n_samples: int, rate: int) -> Iterator[np.ndarray]:
         white = rng.standard_normal((n + 1, N_ROWS - 1), dtype=np.float32)
         noise = white[1:] + np.float32(0.5) * white[:-1]
         noise += np.float32(0.3) * np.roll(noise, 2, axis=1)
-        noise *= np.float32(NOISE_LSB / np.sqrt(1.25 * 1.09))
+        noise *= np.float32(noise_lsb / np.sqrt(1.25 * 1.09))
         if band == "ap":
             for _ in range(SPIKES_HZ * n // rate if n > 60 else 0):
                 t, c = rng.integers(n - 60), rng.integers(8, N_ROWS - 10)

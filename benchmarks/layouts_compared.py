@@ -1,0 +1,161 @@
+"""The layouts that are compared: what each serves, and writing a data set in it.
+
+The named ones of `chunking.layouts`, and candidates beside them, sharded and not. All are written by zarr-python with
+the codecs of the stores, whole shards by two threads, so that write times compare layouts and not writers.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from datasets import DATASETS, Array, Dataset
+from measure import size_of
+
+from chunking.encode import compressors, consolidate, fill_value
+from chunking.layouts import COUNTS_LAYOUTS, LFP_CHUNK, SPIKES_PER_CHUNK, VOLTAGE_LAYOUTS
+from cubes.pooled_product import UNITS_PER_CHUNK
+
+AP_HZ, LF_HZ = 30_000, 2500
+WHOLE = 10**9  # clipped to the array
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to cut an array.
+
+    Attributes
+    ----------
+    name, serves : str
+    chunk : tuple of int
+        Clipped to the array.
+    shard : tuple of int, optional
+        Whole chunks of one file; clipped to what holds the array.
+    default : bool
+        What a build takes when nothing is said.
+    """
+
+    name: str
+    serves: str
+    chunk: tuple[int, ...]
+    shard: tuple[int, ...] | None = None
+    default: bool = False
+
+
+def _named(band: str) -> list[Layout]:
+    rate = AP_HZ if band == "ap" else LF_HZ
+    return [
+        Layout(
+            layout.name,
+            layout.serves,
+            (layout.channels(band), rate * (layout.ap_seconds if band == "ap" else layout.lf_seconds)),
+            default=layout.name == "balanced",
+        )
+        for layout in VOLTAGE_LAYOUTS.values()
+    ]
+
+
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "counts": (
+        *(Layout(o.name, o.serves, (o.units, o.bins), default=o.name == "balanced") for o in COUNTS_LAYOUTS.values()),
+        Layout("100 x 15,000", "as balanced, shorter in time: events and windows", (100, 15_000)),
+        Layout("all x 60,000", "all units at a time, in long pieces", (WHOLE, 60_000)),
+        Layout("30 x 240,000", "small groups of units over long times", (30, 240_000)),
+        Layout("50 x 15,000 in shards", "small chunks in few files", (50, 15_000), (1000, 60_000)),
+    ),
+    "spikes": (
+        Layout("500,000", "single units and the whole alike", (SPIKES_PER_CHUNK,), default=True),
+        Layout("100,000", "single units", (100_000,)),
+        Layout("2,000,000", "the whole", (2_000_000,)),
+        Layout("100,000 in shards", "single units in few files", (100_000,), (2_000_000,)),
+    ),
+    "ap": (
+        *_named("ap"),
+        Layout("32 x 1 s", "neighbouring channels in short windows", (32, AP_HZ)),
+        Layout("32 x 8 s", "neighbouring channels over time", (32, 8 * AP_HZ)),
+        Layout("384 x 0.1 s in shards", "windows of milliseconds, in few files", (384, AP_HZ // 10), (384, 8 * AP_HZ)),
+        Layout("96 x 1 s in shards", "as balanced, in few files", (96, AP_HZ), (384, 8 * AP_HZ)),
+        Layout("32 x 1 s in shards", "neighbouring channels, in few files", (32, AP_HZ), (384, 8 * AP_HZ)),
+    ),
+    "lf": (
+        *_named("lf"),
+        Layout("384 x 1 s", "as mtscomp cuts", (384, LF_HZ)),
+        Layout("96 x 20 s", "between windows and channels", (96, 20 * LF_HZ)),
+        Layout("32 x 10 s", "as balanced, shorter in time", (32, 10 * LF_HZ)),
+        Layout("32 x 10 s in shards", "channels and windows alike, in few files", (32, 10 * LF_HZ), (384, 60 * LF_HZ)),
+        Layout("96 x 10 s in shards", "windows first, in few files", (96, 10 * LF_HZ), (384, 60 * LF_HZ)),
+    ),
+    "lfp": (
+        Layout("32 x 60,000", "single channels and windows alike", LFP_CHUNK, default=True),
+        Layout("96 x 15,000", "windows first", (96, 15_000)),
+        Layout("384 x 15,000", "all channels at a time", (384, 15_000)),
+        Layout("8 x 240,000", "single channels", (8, 240_000)),
+        Layout("32 x 15,000 in shards", "channels and windows alike, in few files", (32, 15_000), (384, 60_000)),
+    ),
+    "pooled": (
+        Layout("1000 units", "regions and the whole", (UNITS_PER_CHUNK, WHOLE, WHOLE), default=True),
+        Layout("100 units", "few units", (100, WHOLE, WHOLE)),
+        Layout("1000 units x 1 condition", "one condition at a time", (1000, 1, WHOLE)),
+        Layout("100 units in shards", "few units, in few files", (100, WHOLE, WHOLE), (1000, WHOLE, WHOLE)),
+    ),
+}  # fmt: skip
+"""The layouts of every product, the default first."""
+
+
+def fitted(layout: Layout, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Chunk and shard for an array: no larger than it, and the shard of whole chunks."""
+    chunk = tuple(min(c, n) for c, n in zip(layout.chunk, shape, strict=True))
+    if layout.shard is None:
+        return chunk, None
+    whole = zip(layout.shard, chunk, shape, strict=True)
+    return chunk, tuple(-(-min(s, -(-n // c) * c) // c) * c for s, c, n in whole)
+
+
+def write(name: str, layout: Layout, array: Array, folder: Path) -> dict[str, Any]:
+    """Write a data set in a layout, as the only array of a store; says how long it took and what is on disk."""
+    dataset, store = DATASETS[name], folder / f"{name} {layout.name}".replace(",", "").replace(" ", "_")
+    said = store / "written.json"
+    if said.exists():
+        return dict(json.loads(said.read_text()))
+    shutil.rmtree(store, ignore_errors=True)
+    chunk, shard = fitted(layout, array.shape)
+    target = _create(dataset, store, array.shape, chunk, shard)
+    start = time.perf_counter()
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda region: _copy(array, target, region), _regions(array.shape, shard or chunk)))
+    seconds = time.perf_counter() - start
+    consolidate(store)
+    files = [path for path in store.rglob("*") if path.is_file() and path.name != "zarr.json"]
+    facts = {"path": str(store), "write_seconds": seconds, "disk_bytes": size_of(store), "files": len(files)}
+    facts |= {"chunk": chunk, "shard": shard}
+    said.write_text(json.dumps(facts))
+    return facts
+
+
+def _create(
+    dataset: Dataset, store: Path, shape: tuple[int, ...], chunk: tuple[int, ...], shard: tuple[int, ...] | None
+) -> Any:
+    dtype = np.dtype(dataset.dtype)
+    group = zarr.open_group(store, mode="w", zarr_format=3)
+    return group.create_array(
+        dataset.variable, shape=shape, dtype=dtype, chunks=chunk, shards=shard, compressors=compressors(dtype),
+        fill_value=fill_value(dtype), dimension_names=dataset.dims, attributes={"step_s": dataset.step_s},
+        config={"write_empty_chunks": True},
+    )  # fmt: skip
+
+
+def _copy(array: Array, target: Any, region: tuple[slice, ...]) -> None:
+    target[region] = np.ascontiguousarray(array[region])
+
+
+def _regions(shape: tuple[int, ...], step: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    starts = (range(0, n, s) for n, s in zip(shape, step, strict=True))
+    return [tuple(slice(a, min(a + s, n)) for a, s, n in zip(at, step, shape, strict=True)) for at in product(*starts)]
