@@ -61,9 +61,8 @@ else
 	@$(PY) -m pytest --nbmake $(NOTEBOOKS)
 endif
 
-bench: env ## the benchmarks, against peers and against the limits of the machine
-	@echo "== benchmarks"
-	@for script in benchmarks/bench_*.py; do $(PY) "$$script" $(BENCH_ARGS); done
+bench: env ## benchmarks/RESULTS.md: layouts, peers, limits of the machine; 40 minutes
+	@$(PY) benchmarks/run_all.py $(BENCH_ARGS)
 
 constraints: ## renew constraints.txt from the newest versions, on Python 3.11 and on the newest Python
 	@sh .ci/renew_constraints.sh

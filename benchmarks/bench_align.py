@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from measure import Run, median, peak_memory, ratio, spread, take_turns, timed, timed_part
+from report import Section, add_report_option, write_section
 
 START, STOP, WIDTH = -0.5, 1.0, 0.02
 PYNAPPLE = Path(__file__).parent / "peers/.venv-pynapple/bin/python"
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8.3334, help="mean rate of a unit, Hz")
     parser.add_argument("--events", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
+    add_report_option(parser)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -159,8 +161,16 @@ def main() -> None:
             python = PYNAPPLE if method.startswith("pynapple") else Path(sys.executable)
             if python.exists():
                 commands[method] = [python, __file__, "--one", folder, method]
-        print(f"{options.units} units, {options.minutes:g} min, {options.events} events", flush=True)
-        print(report(take_turns(commands, options.rounds)))
+        what = f"{options.units} units, {options.minutes:g} min, {options.events} events"
+        print(what, flush=True)
+        table = report(take_turns(commands, options.rounds))
+        print(table)
+    if options.report:
+        missing = ". ".join(
+            f"{method} is missing: its environment was not made" for method in METHODS.keys() - commands
+        )
+        text = f"{what}, {options.rounds} rounds. {missing}"
+        write_section("align", Section("Alignment to events against peers", f"{text}\n\n{table}"))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from measure import Run, median, peak_memory, ratio, size_of, spread, take_turns, timed, timed_part
+from report import Section, add_report_option, write_section
 
 WIDTHS = {"1ms": Fraction(1, 1000), "20ms": Fraction(1, 50), "100ms": Fraction(1, 10)}
 BLOCK_CELLS = 60_000_000
@@ -206,6 +207,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8.3334, help="mean rate of a unit, Hz")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write every run to this file")
+    add_report_option(parser)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -218,6 +220,9 @@ def main() -> None:
         print(f"{options.units} units, {options.minutes:g} min, {spikes:,} spikes, {os.cpu_count()} cores", flush=True)
         results = measure(Path(folder) / "session", options.rounds)
     print(report(results))
+    if options.report:
+        text = f"{options.units} units, {options.minutes:g} min, {spikes:,} spikes, {options.rounds} rounds."
+        write_section("counts", Section("Spike counts against peers", text + "\n" + report(results)))
     if options.json:
         options.json.write_text(json.dumps(results))
 

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from measure import Run, median, peak_memory, ratio, run_process, size_of, spread, take_turns
 from raw_session import BANDS, N_ROWS, Session, spans, stored_chunks
+from report import Section, add_report_option, write_section
 
 PEER = Path(__file__).resolve().parent / "peers/.venv-spikeinterface/bin/python"
 SAVE = Path(__file__).resolve().parent / "peers/save_spikeinterface.py"
@@ -316,6 +317,7 @@ def main() -> None:
     )
     parser.add_argument("--no-peers", action="store_true", help="leave out those that have an environment of their own")
     parser.add_argument("--json", type=Path, help="also write every run to this file")
+    add_report_option(parser)
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -341,7 +343,12 @@ def main() -> None:
         for layout in ("balanced", "by-time"):
             session.build("ap", session.root / layout, layout)
         results = measure(session, options.rounds, peers, options.parts)
-        print(report(results, session))
+        tables = report(results, session)
+        print(tables)
+    if options.report:
+        text = f"{options.seconds:g} s of generated voltage, {options.rounds} rounds, 2 cores."
+        without = "" if peers else " SpikeInterface is missing: its environment was not made."
+        write_section("raw", Section("Voltage against peers", text + without + "\n" + tables))
     if options.json:
         rows = {part: {" ".join(key): runs for key, runs in named.items()} for part, named in results.items()}
         options.json.write_text(json.dumps(rows))

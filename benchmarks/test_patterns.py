@@ -11,18 +11,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases import LOCAL, Bench, Case
+from cases import Bench, Case
 
 
 def test_pattern(benchmark: Any, bench: Bench, case: Case) -> None:
     array = bench.open(case)
-    rounds = 1 if benchmark.disabled else bench.rounds_of(case)
-    result = benchmark.pedantic(bench.run, (case, array), rounds=rounds)
+    result = benchmark.pedantic(bench.run, (case, array), rounds=bench.rounds(case))
     if case.turn == 0:
         bench.check(case, result)
-        facts = bench.facts(case) if case.place == LOCAL else {}
-        benchmark.extra_info.update(facts)
     benchmark.group = f"{case.dataset}, {case.pattern}, {case.place}"
-    benchmark.extra_info.update(
-        dataset=case.dataset, pattern=case.pattern, place=case.place, layout=case.layout.name, turn=case.turn
-    )
+    which = {"dataset": case.dataset, "pattern": case.pattern, "place": case.place, "layout": case.layout.name}
+    benchmark.extra_info.update(which, turn=case.turn, **bench.facts(case.dataset, case.pattern, case.layout))
