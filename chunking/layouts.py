@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from loaders.errors import PlanRefused
 
@@ -25,6 +27,10 @@ class CountsLayout:
     units: int
     bins: int
 
+    def chunks(self, product: str, shape: tuple[int, int], rate_hz: float) -> tuple[int, int]:
+        """Shape of the chunks of an array."""
+        return _within((self.units, self.bins), shape)
+
 
 COUNTS_LAYOUTS = {
     layout.name: layout
@@ -40,15 +46,13 @@ SPIKES_PER_CHUNK = 500_000
 
 
 LFP_CHUNK = (32, 60_000)
-"""Channels and samples in one chunk of ``lfp``, of every layout: 7.7 MB of float32, four minutes at 250 Hz."""
+"""Channels and samples in one chunk of ``lfp``: 7.7 MB of float32, four minutes at 250 Hz. In every layout a task makes
+so many samples of all channels, and chunks divide them."""
 
 
 def counts_layout(name: str) -> CountsLayout:
     """The layout `name`; raises PlanRefused with the ones that exist."""
-    if name not in COUNTS_LAYOUTS:
-        known = "; ".join(f"{layout.name} ({layout.serves})" for layout in COUNTS_LAYOUTS.values())
-        raise PlanRefused(f"counts layout {name!r}: does not exist; layouts that exist: {known}")
-    return COUNTS_LAYOUTS[name]
+    return _named(COUNTS_LAYOUTS, name, "counts layout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,11 @@ class VoltageLayout:
         """Channels in a chunk."""
         return self.ap_channels if band == "ap" else self.lf_channels
 
+    def chunks(self, product: str, shape: tuple[int, int], rate_hz: float) -> tuple[int, int]:
+        """Shape of the chunks of an array: whole seconds, rounded as mtscomp does that cuts there too."""
+        seconds = self.ap_seconds if product == "ap" else self.lf_seconds
+        return _within((self.channels(product), round(rate_hz) * seconds), shape)
+
 
 VOLTAGE_LAYOUTS = {
     layout.name: layout
@@ -88,7 +97,80 @@ VOLTAGE_LAYOUTS = {
 
 def voltage_layout(name: str) -> VoltageLayout:
     """The layout `name`; raises PlanRefused with the ones that exist."""
-    if name not in VOLTAGE_LAYOUTS:
-        known = "; ".join(f"{layout.name} ({layout.serves})" for layout in VOLTAGE_LAYOUTS.values())
-        raise PlanRefused(f"voltage layout {name!r}: does not exist; layouts that exist: {known}")
-    return VOLTAGE_LAYOUTS[name]
+    return _named(VOLTAGE_LAYOUTS, name, "voltage layout")
+
+
+@dataclass(frozen=True, slots=True)
+class LfpLayout:
+    """How ``lfp(channel, time)`` is cut.
+
+    Attributes
+    ----------
+    name : str
+    serves : str
+        The access pattern that it is made for.
+    channels, samples : int
+        Shape of one chunk.
+    """
+
+    name: str
+    serves: str
+    channels: int
+    samples: int
+
+    def chunks(self, product: str, shape: tuple[int, int], rate_hz: float) -> tuple[int, int]:
+        """Shape of the chunks of an array."""
+        return _within((self.channels, self.samples), shape)
+
+
+LFP_LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        LfpLayout("balanced", "windows of all channels and single channels over time alike", *LFP_CHUNK),
+        LfpLayout("by-time", "all channels in short windows", 384, 2500),
+        LfpLayout("by-channel", "single channels over the whole recording", 8, 60_000),
+    )
+}
+
+
+def lfp_layout(name: str) -> LfpLayout:
+    """The layout `name`; raises PlanRefused with the ones that exist."""
+    return _named(LFP_LAYOUTS, name, "voltage layout")
+
+
+Layout = CountsLayout | VoltageLayout | LfpLayout
+Named = TypeVar("Named", bound=Layout)
+
+
+def _named(layouts: Mapping[str, Named], name: str, what: str) -> Named:
+    if name not in layouts:
+        known = "; ".join(f"{layout.name} ({layout.serves})" for layout in layouts.values())
+        raise PlanRefused(f"{what} {name!r}: does not exist; layouts that exist: {known}")
+    return layouts[name]
+
+
+def layouts_of(product: str) -> Mapping[str, Layout]:
+    """The layouts of a product by name; raises PlanRefused if it is not cut by one.
+
+    Examples
+    --------
+    >>> list(layouts_of("counts_20ms"))
+    ['balanced', 'by-unit', 'by-time']
+    >>> layouts_of("lf")["by-time"].chunks("lf", (384, 9_000_000), 2500.03)
+    (384, 25000)
+    """
+    kind = product.split("_")[0]
+    named: Mapping[str, Mapping[str, Layout]] = {
+        "counts": COUNTS_LAYOUTS,
+        "ap": VOLTAGE_LAYOUTS,
+        "lf": VOLTAGE_LAYOUTS,
+        "lfp": LFP_LAYOUTS,
+    }
+    if kind not in named:
+        raise PlanRefused(f"product {product!r}: has no layouts; expected counts_<width>, ap, lf or lfp_<rate>hz")
+    return named[kind]
+
+
+def _within(chunk: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+    """A chunk that is no larger than its array."""
+    return min(chunk[0], max(shape[0], 1)), min(chunk[1], max(shape[1], 1))

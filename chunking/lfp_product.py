@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any
@@ -30,7 +30,7 @@ from chunking.destripe import (
     destriped_lfp,
     factor_before,
 )
-from chunking.layouts import LFP_CHUNK, VoltageLayout, voltage_layout
+from chunking.layouts import LFP_CHUNK, LfpLayout, VoltageLayout, lfp_layout, voltage_layout
 from chunking.microvolt_steps import step_uv, to_steps
 from chunking.plan import ArrayPlan, Region
 from chunking.products import Blocks, steps
@@ -73,12 +73,14 @@ class LfpProduct:
         Key of `REFERENCES`. With one, the channels have labels.
     dtype : str
         One of `DTYPES`; int16 has a gain.
+    layout : LfpLayout
     """
 
     rate_hz: int
     window_s: tuple[float, float] | None = None
     processing: str = ""
     dtype: str = "float32"
+    layout: LfpLayout = field(default_factory=lambda: lfp_layout("balanced"))
 
     @cached_property
     def name(self) -> str:
@@ -104,6 +106,7 @@ class LfpProduct:
             "dtype": self.dtype,
             **({"ibl_neuropixel_version": version("ibl-neuropixel")} if self.processing else {}),
             **window,
+            **({} if self.layout.name == "balanced" else {"layout": self.layout.name}),  # there was none once
         }
 
     def origin(self, inputs: Inputs) -> Origin:
@@ -137,14 +140,14 @@ class LfpProduct:
         voltage = _source(inputs)
         start, stop = self._outputs(voltage)
         shape = (voltage.meta.n_channels, stop - start)
-        chunks = (min(LFP_CHUNK[0], shape[0]), min(LFP_CHUNK[1], shape[1]))
+        chunks = self.layout.chunks(self.name, shape, self.rate_hz)
         attrs = schema.LFP.attrs | {"source_band": voltage.band}
         if self.dtype == "int16":
             gain = {"gain_to_uV": step_uv(voltage.meta.range_uv), "offset_to_uV": 0.0}
             attrs = schema.LFP_STEPS.attrs | {"source_band": voltage.band, **gain}
         lfp = ArrayPlan("lfp", ("channel", "time"), shape, self.dtype, chunks, attrs)
         mask = ArrayPlan("saturated", ("time",), shape[1:], "bool", chunks[1:], schema.SATURATED.attrs)
-        return (lfp, mask), tuple(((0, shape[0]), step) for step in steps(shape[1], chunks[1]))
+        return (lfp, mask), tuple(((0, shape[0]), step) for step in steps(shape[1], LFP_CHUNK[1]))
 
     def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
         voltage, (start, stop) = _source(inputs), self._outputs(_source(inputs))
@@ -160,7 +163,7 @@ class LfpProduct:
     def _holds(self, voltage: Voltage, arrays: tuple[ArrayPlan, ...]) -> list[int]:
         """The most bytes that a region holds while it is filtered, labelled, rounded and written."""
         fir, rate_hz = self._filter(voltage), voltage.meta.sampling_rate_hz
-        n_saved, n_outputs = voltage.recording.n_channels, arrays[0].chunks[1]
+        n_saved, n_outputs = voltage.recording.n_channels, min(LFP_CHUNK[1], arrays[0].shape[1])
         uv = 4 * n_saved * n_outputs
         watch = n_outputs * (fir.factor + 3 * 8)  # of saturation: raw samples, and edges
         decoding = voltage.recording.read_holds(0, min(voltage.recording.span(0)[1] + 1, voltage.recording.n_samples))
@@ -252,7 +255,9 @@ class LfpProduct:
 _ANY_LAYOUT: VoltageLayout = voltage_layout("balanced")
 
 
-def parse_lfp(name: str, window_s: tuple[float, float] | None = None, dtype: str = "float32") -> LfpProduct:
+def parse_lfp(
+    name: str, window_s: tuple[float, float] | None = None, dtype: str = "float32", layout: str = "balanced"
+) -> LfpProduct:
     """The product of a name.
 
     Raises
@@ -260,6 +265,8 @@ def parse_lfp(name: str, window_s: tuple[float, float] | None = None, dtype: str
     BadArgument
         If the name is not ``lfp_<rate>hz`` with a whole rate from 1 to `MAX_RATE_HZ` and a suffix that exists, or
         there is no such `dtype`.
+    PlanRefused
+        If there is no such layout.
 
     Examples
     --------
@@ -279,7 +286,7 @@ def parse_lfp(name: str, window_s: tuple[float, float] | None = None, dtype: str
         raise BadArgument(f"there is no suffix _{processing}; expected one of {known}")
     if dtype not in DTYPES:
         raise BadArgument(f"lfp_dtype: expected {' or '.join(DTYPES)}, got {dtype!r}")
-    return LfpProduct(int(match[1]), window_s, processing, dtype)
+    return LfpProduct(int(match[1]), window_s, processing, dtype, lfp_layout(layout))
 
 
 def _nominal_hz(voltage: Voltage) -> int:

@@ -96,7 +96,7 @@ class CountsProduct(_OfSorting):
         sorting = inputs.sorting
         grid, n_units = self.grid(sorting), len(sorting.units)
         dtype = smallest_dtype(largest_count(sorting.spikes.times, sorting.spikes.clusters, grid, n_units))
-        units, bins = min(self.layout.units, max(n_units, 1)), min(self.layout.bins, max(grid.n, 1))
+        units, bins = self.layout.chunks(self.name, (n_units, grid.n), float(1 / self.width))
         array = ArrayPlan(
             "counts", schema.COUNTS.dims, (n_units, grid.n), dtype.name, (units, bins), schema.COUNTS.attrs
         )

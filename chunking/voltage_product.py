@@ -57,10 +57,8 @@ class VoltageProduct:
     def arrays(self, inputs: Inputs) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
         voltage = inputs.voltage(self.name)
         start, stop = self.samples(voltage)
-        seconds = self.layout.ap_seconds if self.name == "ap" else self.layout.lf_seconds
-        samples = round(voltage.meta.sampling_rate_hz) * seconds  # mtscomp cuts at whole seconds, rounded like this
         shape = (voltage.meta.n_channels, stop - start)
-        chunks = (min(self.layout.channels(self.name), shape[0]), min(samples, shape[1]))
+        chunks = self.layout.chunks(self.name, shape, voltage.meta.sampling_rate_hz)
         array = ArrayPlan(self.name, ("channel", "time"), shape, "int16", chunks, voltage_attrs(voltage))
         return (array,), tuple(((0, shape[0]), step) for step in steps(shape[1], chunks[1]))
 

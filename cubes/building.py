@@ -64,7 +64,7 @@ def plan(
     counts_layout : str
         How ``counts`` is cut into chunks: ``balanced``, ``by-unit`` or ``by-time``.
     voltage_layout : str
-        How ``ap`` and ``lf`` are cut: ``balanced``, ``by-time`` or ``by-channel``.
+        How ``ap``, ``lf`` and ``lfp`` are cut: ``balanced``, ``by-time`` or ``by-channel``.
     window_s : (float, float), optional
         Only this part of ``ap``, ``lf`` and ``lfp``, in session seconds; the end is not included.
     link : iterable of str

@@ -13,6 +13,7 @@ from scipy.signal import firwin, freqz, upfirdn
 import cubes
 from chunking import decimate
 from chunking.decimate import ATTENUATION_DB, low_pass
+from chunking.layouts import LFP_LAYOUTS, LfpLayout
 from chunking.lfp_product import LfpProduct, parse_lfp
 from cubes.cli import run
 from loaders.errors import BadArgument, CorruptData, NotFound, PlanRefused
@@ -116,6 +117,7 @@ def test_plain_xarray_opens_it_with_time_and_channels(root):
 
 def test_borders_of_chunks_and_of_pieces_leave_no_trace(source, root, tmp_path, monkeypatch):
     monkeypatch.setattr("chunking.lfp_product.LFP_CHUNK", (100, 137))
+    monkeypatch.setitem(LFP_LAYOUTS, "balanced", LfpLayout("balanced", "", 100, 137))
     monkeypatch.setattr("chunking.decimate.PIECE_BYTES", 1)
     cubes.build(cubes.plan(source, [A.pid, C.pid], ["lfp_250hz"], root=tmp_path))
     for probe in (A, C):

@@ -16,6 +16,7 @@ import cubes
 from chunking import destripe, microvolt_steps, saturation
 from chunking.decimate import low_pass
 from chunking.destripe import Probe, destriped_lfp, factor_before
+from chunking.layouts import LFP_LAYOUTS, LfpLayout
 from chunking.lfp_product import LfpProduct, _probe, parse_lfp
 from chunking.reference import subtract_common
 from chunking.schema import validate
@@ -99,6 +100,7 @@ def bad_root(bad_session, tmp_path_factory):
     source = cubes.source("folder", bad_session)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chunking.lfp_product.LFP_CHUNK", (100, 1370))
+        patch.setitem(LFP_LAYOUTS, "balanced", LfpLayout("balanced", "", 100, 1370))
         patch.setattr("chunking.decimate.PIECE_BYTES", 1)
         cubes.build(cubes.plan(source, [insertion(source)], VARIANTS, root=root))
     return root / "insertions" / insertion(source)
