@@ -21,7 +21,7 @@ from datasets import DATASETS, Array, Dataset
 from measure import size_of
 
 from chunking.encode import compressors, consolidate, fill_value
-from chunking.layouts import COUNTS_LAYOUTS, LFP_CHUNK, SPIKES_PER_CHUNK, VOLTAGE_LAYOUTS
+from chunking.layouts import SPIKES_PER_CHUNK, layouts_of
 from cubes.pooled_product import UNITS_PER_CHUNK
 
 AP_HZ, LF_HZ = 30_000, 2500
@@ -50,22 +50,18 @@ class Layout:
     default: bool = False
 
 
-def _named(band: str) -> list[Layout]:
-    rate = AP_HZ if band == "ap" else LF_HZ
+def _named(product: str) -> list[Layout]:
+    """The layouts that a build knows by name."""
+    rate_hz = {"ap": AP_HZ, "lf": LF_HZ}.get(product.partition("_")[0], 0)
     return [
-        Layout(
-            layout.name,
-            layout.serves,
-            (layout.channels(band), rate * (layout.ap_seconds if band == "ap" else layout.lf_seconds)),
-            default=layout.name == "balanced",
-        )
-        for layout in VOLTAGE_LAYOUTS.values()
+        Layout(layout.name, layout.serves, layout.chunks(product, (WHOLE, WHOLE), rate_hz), default=name == "balanced")
+        for name, layout in layouts_of(product).items()
     ]
 
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "counts": (
-        *(Layout(o.name, o.serves, (o.units, o.bins), default=o.name == "balanced") for o in COUNTS_LAYOUTS.values()),
+        *_named("counts_20ms"),
         Layout("100 x 15,000", "as balanced, shorter in time: events and windows", (100, 15_000)),
         Layout("all x 60,000", "all units at a time, in long pieces", (WHOLE, 60_000)),
         Layout("30 x 240,000", "small groups of units over long times", (30, 240_000)),
@@ -94,10 +90,9 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout("96 x 10 s in shards", "windows first, in few files", (96, 10 * LF_HZ), (384, 60 * LF_HZ)),
     ),
     "lfp": (
-        Layout("32 x 60,000", "single channels and windows alike", LFP_CHUNK, default=True),
+        *_named("lfp_250hz"),
         Layout("96 x 15,000", "windows first", (96, 15_000)),
         Layout("384 x 15,000", "all channels at a time", (384, 15_000)),
-        Layout("8 x 240,000", "single channels", (8, 240_000)),
         Layout("32 x 15,000 in shards", "channels and windows alike, in few files", (32, 15_000), (384, 60_000)),
     ),
     "pooled": (
