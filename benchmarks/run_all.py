@@ -58,18 +58,17 @@ def make_environments(python: str) -> None:
 
 def run(command: Sequence[str], minutes: float, variables: dict[str, str] | None = None) -> str:
     """Run a command, with all that it starts, for so long; gives the reason if it did not end well."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, env=os.environ | (variables or {}), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
-    )  # fmt: skip
-    try:
-        _, errors = process.communicate(timeout=60 * minutes)
-    except subprocess.TimeoutExpired:
-        return f"it took longer than {minutes:g} minutes"
-    finally:
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    ) as process:  # fmt: skip
+        try:
+            _, errors = process.communicate(timeout=60 * minutes)
+        except subprocess.TimeoutExpired:
+            return f"it took longer than {minutes:g} minutes"
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
     return "" if process.returncode == 0 else (errors.strip().splitlines() or ["it failed"])[-1]
 
 
@@ -95,11 +94,11 @@ def main() -> None:
         print(f"== {step.name}", end="", flush=True)
         reason = run([sys.executable, str(HERE / step.script), "--report", *step.options, *more], step.minutes)
         if reason:
-            write_section(step.name, Section(step.name.capitalize(), f"Not measured: {reason}."))
+            write_section(step.name, Section(step.name.capitalize(), f"Not measured: {reason}."), RESULTS)
         print(f": {reason or 'done'}, {(time.perf_counter() - start) / 60:.1f} min", flush=True)
     shutil.rmtree(options.data, ignore_errors=True)
-    PAGE.write_text(page(read_sections()))
-    print(f"{PAGE.relative_to(HERE.parent)} after {(time.perf_counter() - begin) / 60:.0f} minutes")
+    PAGE.write_text(page(read_sections(RESULTS)))
+    print(f"{PAGE.name} after {(time.perf_counter() - begin) / 60:.0f} minutes")
 
 
 if __name__ == "__main__":

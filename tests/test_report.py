@@ -1,12 +1,15 @@
-"""The page of the benchmarks: sections in their order, tables, what was not run."""
+"""The page of the benchmarks: sections in their order, tables, what was not run; and the steps that write it."""
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import report
+import run_all
 
 
 @pytest.fixture
@@ -45,3 +48,43 @@ def test_a_section_comes_back_as_it_was_written(results):
         section.machine,
     )  # fmt: skip
     assert {"machine", "python", "zarr", "date"} <= set(section.machine)
+
+
+def test_a_step_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
+    start = time.perf_counter()
+    reason = run_all.run(["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/child; wait"], 0.02)
+    assert reason == "it took longer than 0.02 minutes"
+    assert time.perf_counter() - start < 60
+    child = int((tmp_path / "child").read_text())
+    for _ in range(500):  # until init has buried it
+        if not Path(f"/proc/{child}").exists() or "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("a process goes on")
+
+
+def test_a_step_that_fails_gives_its_last_line():
+    assert run_all.run(["sh", "-c", "echo first >&2; echo second >&2; exit 3"], 1) == "second"
+    assert run_all.run(["sh", "-c", "exit 3"], 1) == "it failed"
+    assert run_all.run(["sh", "-c", "exit 0"], 1) == ""
+
+
+def test_the_page_is_written_though_steps_fail(tmp_path, monkeypatch, capsys):
+    good = "import report; report.write_section('counts', report.Section('Counts', 'Well.'), report.Path({!r}))"
+    (tmp_path / "good.py").write_text(good.format(str(tmp_path / "results")))
+    (tmp_path / "bad.py").write_text("raise SystemExit('no such peer')")
+    steps = (run_all.Step("counts", "good.py", (), 1), run_all.Step("raw", "bad.py", (), 1))
+    results, page = tmp_path / "results", tmp_path / "RESULTS.md"
+    for module in (report, run_all):
+        monkeypatch.setattr(module, "RESULTS", results)
+    monkeypatch.setattr(run_all, "STEPS", steps)
+    monkeypatch.setattr(run_all, "HERE", tmp_path)
+    monkeypatch.setattr(run_all, "PAGE", page)
+    monkeypatch.setattr(sys, "argv", ["run_all.py", "--no-peers", "--data", str(tmp_path / "data")])
+    monkeypatch.setenv("PYTHONPATH", f"{Path(report.__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    run_all.main()
+    text = page.read_text()
+    assert "## Counts\n\nWell." in text
+    assert "## Raw\n\nNot measured: no such peer." in text
+    assert "== raw: no such peer" in capsys.readouterr().out
