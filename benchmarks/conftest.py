@@ -16,7 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("layouts")
     group.addoption("--data", type=Path, default=CACHE, help="folder in which data and stores are made, and kept")
     group.addoption("--quick", action="store_true", help="small data, as a test; also without --benchmark-...")
-    group.addoption("--turns", type=int, default=3, help="how often the layouts take turns")
+    group.addoption("--turns", type=int, default=2, help="how often the layouts take turns")
     group.addoption("--datasets", nargs="+", choices=DATASETS, default=[n for n, d in DATASETS.items() if not d.long])
     group.addoption("--latency-ms", type=float, default=30, help="of the store far away, to the first byte")
 

@@ -37,10 +37,15 @@ class Step:
 
 
 STEPS = (
-    Step("layouts", "bench_layouts.py", (), 14),
-    Step("counts", "bench_counts.py", ("--rounds", "2"), 5),
-    Step("align", "bench_align.py", ("--rounds", "1"), 5),
-    Step("raw", "bench_raw.py", ("--seconds", "10", "--rounds", "2"), 5),
+    Step("layouts", "bench_layouts.py", (), 13),
+    Step("codecs", "bench_codecs.py", ("--rounds", "2"), 3),
+    Step("engines", "bench_engines.py", ("--rounds", "2"), 3),
+    Step("floors", "bench_floors.py", ("--rounds", "2"), 3),
+    Step("claims", "bench_claims.py", ("--rounds", "2"), 8),
+    Step("counts", "bench_counts.py", ("--rounds", "1"), 4),
+    Step("align", "bench_align.py", ("--rounds", "1"), 3),
+    Step("raw", "bench_raw.py", ("--seconds", "8", "--rounds", "2"), 3),
+    Step("bwm", "bwm_estimate.py", ("--rounds", "2"), 4),
 )
 
 
