@@ -40,10 +40,10 @@ class MeteredStore(LatencyStore):
         super().__init__(store, get_latency=get_latency, set_latency=set_latency)
         self.meter = Meter() if meter is None else meter
         self.bytes_per_s = bytes_per_s
+        self.latency = {"get_latency": get_latency, "set_latency": set_latency}
 
     def _with_store(self, store: Store) -> MeteredStore:
-        latency = {"get_latency": self._get_latency, "set_latency": self._set_latency}
-        return type(self)(store, meter=self.meter, bytes_per_s=self.bytes_per_s, **latency)
+        return type(self)(store, meter=self.meter, bytes_per_s=self.bytes_per_s, **self.latency)
 
     @property
     def _supports_sync_io(self) -> bool:
