@@ -62,17 +62,17 @@ def _named(product: str) -> list[Layout]:
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "counts": (
         *_named("counts_20ms"),
-        Layout("100 x 30,000", "as balanced, shorter in time", (100, 30_000)),
-        Layout("100 x 15,000", "as balanced, much shorter in time: windows and events", (100, 15_000)),
+        Layout("100 x 30,000", "as balanced, in half as many files", (100, 30_000)),
+        Layout("100 x 60,000", "as balanced, in a fourth of the files: builds, and sweeps far away", (100, 60_000)),
         Layout("200 x 15,000", "windows and events, in fewer files", (200, 15_000)),
         Layout("all x 60,000", "all units at a time, in long pieces", (WHOLE, 60_000)),
         Layout("30 x 240,000", "small groups of units over long times", (30, 240_000)),
         Layout("50 x 15,000 in shards", "small chunks in few files", (50, 15_000), (1000, 60_000)),
     ),
     "spikes": (
-        Layout("500,000", "single units and the whole alike", (SPIKES_PER_CHUNK,), default=True),
-        Layout("200,000", "single units and regions", (200_000,)),
+        Layout("200,000", "single units and the whole alike", (SPIKES_PER_CHUNK,), default=True),
         Layout("100,000", "single units", (100_000,)),
+        Layout("500,000", "regions and the whole", (500_000,)),
         Layout("2,000,000", "the whole", (2_000_000,)),
         Layout("100,000 in shards", "single units in few files", (100_000,), (2_000_000,)),
     ),

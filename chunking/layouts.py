@@ -35,14 +35,14 @@ class CountsLayout:
 COUNTS_LAYOUTS = {
     layout.name: layout
     for layout in (
-        CountsLayout("balanced", "single units over the session and all units around events alike", 100, 60_000),
+        CountsLayout("balanced", "single units over the session and all units around events alike", 100, 15_000),
         CountsLayout("by-unit", "few units over the whole session", 10, 4_000_000),
         CountsLayout("by-time", "all units in short windows", 10_000, 5_000),
     )
 }
 
-SPIKES_PER_CHUNK = 500_000
-"""Spikes in one chunk of the ragged arrays: 4 MB of float64, read whole for any unit in it."""
+SPIKES_PER_CHUNK = 200_000
+"""Spikes in one chunk of the ragged arrays: 1.6 MB of float64, read whole for any unit in it."""
 
 
 LFP_CHUNK = (32, 60_000)
