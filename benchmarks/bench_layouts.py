@@ -178,7 +178,8 @@ def figure_of(dataset: str, cases: pd.DataFrame, folder: Path = FIGURES) -> str:
         grid = mine[mine.place == place].pivot_table("times", "layout", "pattern").loc[names, patterns].to_numpy()
         ax.imshow(np.log10(grid), vmin=0, vmax=1.3, cmap="YlOrRd", aspect="auto")
         for (i, j), times in np.ndenumerate(grid):
-            ax.text(j, i, f"{times:.1f}" if times < 10 else f"{times:.0f}", ha="center", va="center", fontsize=8)
+            said, colour = f"{times:.1f}" if times < 10 else f"{times:.0f}", "white" if times > 9 else "black"
+            ax.text(j, i, said, ha="center", va="center", fontsize=8, color=colour)
         ax.set_xticks(range(len(patterns)), patterns, rotation=40, ha="right", fontsize=8)
         ax.set_yticks(range(len(names)), names, fontsize=8)
         ax.set_title(PLACES[place], fontsize=9)
