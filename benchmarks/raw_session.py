@@ -66,30 +66,38 @@ class Session:
         return session
 
     @classmethod
-    def repeat(cls, second: Session, root: Path, seconds: int) -> Session:
-        """One second again and again, without compressing it again; there are no samples to compare with."""
+    def repeat(cls, short: Session, root: Path, times: int) -> Session:
+        """A session of whole seconds again and again, without compressing it again; there are no samples to compare."""
         session = cls(root)
-        shutil.copytree(second.folder, session.folder)
+        shutil.copytree(short.folder, session.folder)
         for band in BANDS:
-            _repeat(session.cbin(band), seconds)
+            _repeat(session.cbin(band), times)
         return session
 
 
-def _repeat(cbin: Path, seconds: int) -> None:
-    known, (n,), stored = header(cbin), {b - a for a, b in spans(cbin)}, cbin.read_bytes()
+def _repeat(cbin: Path, times: int) -> None:
+    """Whole chunks only: a short one between them would move all that follow off the seconds."""
+    known = header(cbin)
+    bounds, offsets = known["chunk_bounds"], known["chunk_offsets"]
+    n_whole = bounds[-1] // bounds[1]
+    stored = cbin.read_bytes()[: offsets[n_whole]]
     sha1 = hashlib.sha1(usedforsecurity=False)
     with cbin.open("wb") as file:
-        for _ in range(seconds):
+        for _ in range(times):
             sha1.update(stored)
             file.write(stored)
     changed = {
-        "chunk_bounds": [n * i for i in range(seconds + 1)],
-        "chunk_offsets": [len(stored) * i for i in range(seconds + 1)],
+        "chunk_bounds": _tiled(bounds[: n_whole + 1], times),
+        "chunk_offsets": _tiled(offsets[: n_whole + 1], times),
         "sha1_compressed": sha1.hexdigest(),
         "sha1_uncompressed": None,
-        "shape": [n * seconds, N_ROWS],
+        "shape": [bounds[n_whole] * times, N_ROWS],
     }
     cbin.with_suffix(".ch").write_text(json.dumps(known | changed))
+
+
+def _tiled(edges: list[int], times: int) -> list[int]:
+    return [0, *(i * edges[-1] + edge for i in range(times) for edge in edges[1:])]
 
 
 def voltage(band: str, n_samples: int, rate: int, noise_lsb: float = NOISE_LSB) -> Iterator[np.ndarray]:
