@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from codec_list import ANY, CODECS, NONE, OURS, PYTHON, Codec
 from measure import Run, median, ratio, run_process
-from report import Section, Table, add_report_option, write_section
+from report import Section, Table, add_report_option, markdown, write_section
 
 PEER = Path(__file__).resolve().parent / "peers/.venv-codecs/bin/python"
 Chunks = list[np.ndarray[Any, Any]]
@@ -218,9 +218,7 @@ def main() -> None:
         text += " pcodec and FLAC are left out: run benchmarks/peers/codecs.sh."
     found = tables(results)
     for table in found:
-        print(f"\n### {table.caption}\n")
-        for line in (table.columns, ["---"] * len(table.columns), *table.rows):
-            print("| " + " | ".join(map(str, line)) + " |")
+        print(f"\n{markdown(table)}")
     if options.report:
         write_section("codecs", Section("Codecs", text, found, [figure(results)]))
     if options.json:

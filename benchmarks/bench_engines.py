@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from measure import Run, median, ratio, run_process, spread, take_turns
-from report import Section, Table, add_report_option, write_section
+from report import Section, Table, add_report_option, markdown, write_section
 
 HERE = Path(__file__).resolve().parent
 METHODS = HERE / "peers/engine_methods.py"
@@ -155,9 +155,7 @@ def main() -> None:
         results = take_turns(commands(folder, options.quick), options.rounds)
         found = tables(results) + readers(folder)
     for table in found:
-        print(f"\n### {table.caption}\n")
-        for line in (table.columns, ["---"] * len(table.columns), *table.rows):
-            print("| " + " | ".join(map(str, line)) + " |")
+        print(f"\n{markdown(table)}")
     if options.report:
         write_section("engines", Section("Engines and shards", text, found, [figure(results)]))
     if options.json:

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from measure import Run, ratio, spread, take_turns
 from raw_session import N_ROWS, Session, stored_chunks
-from report import Section, Table, add_report_option, write_section
+from report import Section, Table, add_report_option, markdown, write_section
 
 WORKERS, CHANNELS, RATE = 2, 96, 30000
 UNIQUE_S = 8  # seconds that are generated
@@ -274,9 +274,7 @@ def main() -> None:
         commands = {name: [sys.executable, __file__, "--one", session.root, name] for name in RUNS}
         found = tables(take_turns(commands, options.rounds), options.seconds)
     for table in found:
-        print(f"\n### {table.caption}\n")
-        for line in (table.columns, ["---"] * len(table.columns), *table.rows):
-            print("| " + " | ".join(map(str, line)) + " |")
+        print(f"\n{markdown(table)}")
     if options.report:
         text = "What the machine can do at all, and how much of it the main paths reach (`benchmarks/bench_floors.py`)."
         write_section("floors", Section("Floors", text, found))

@@ -98,3 +98,54 @@ def test_bench_pool(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "| 5 | " in result.stdout
     assert "75,708 units at the last rate" in result.stdout
+
+
+def test_bench_codecs(tmp_path):
+    command = [sys.executable, BENCHMARKS / "bench_codecs.py", "--quick", "--rounds", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for line in ("AP, generated", "LF, generated", "counts 1 ms, generated", "| gzip 5 |", "(ours) |"):
+        assert line in result.stdout
+
+
+@pytest.mark.slow
+def test_bench_engines(tmp_path):
+    command = [sys.executable, BENCHMARKS / "bench_engines.py", "--quick", "--seconds", "8", "--rounds", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for line in ("each a file", "in shards of 384 channels", "| zarr-python |", "(ours) | yes |"):
+        assert line in result.stdout
+
+
+@pytest.mark.slow
+def test_bench_floors(tmp_path):
+    command = [sys.executable, BENCHMARKS / "bench_floors.py", "--seconds", "8", "--rounds", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for line in ("| memcpy |", "| inflate |", "| build of 8 s of AP |", "| one second, all channels, ms |"):
+        assert line in result.stdout
+
+
+@pytest.mark.slow
+def test_bench_claims(tmp_path):
+    few = ["--units", "20", "--minutes", "1", "--rounds", "1", "--claims", "counts", "psth", "ap"]
+    command = [sys.executable, BENCHMARKS / "bench_claims.py", *few, "--seconds", "8"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for line in ("| counts of 1 ms, files to store |", "| PSTH |", "| AP, .cbin to store |"):
+        assert line in result.stdout
+
+
+@pytest.mark.slow
+def test_bwm_estimate(tmp_path):
+    few = ["--only", "spikes", "counts_20ms", "--shorter", "100", "--rounds", "1"]
+    result = subprocess.run(
+        [sys.executable, BENCHMARKS / "bwm_estimate.py", *few],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    for line in ("| spikes of good units |", "| counts of 20 ms, all units |"):
+        assert line in result.stdout
