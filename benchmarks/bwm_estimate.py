@@ -20,13 +20,14 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from measure import Run, size_of, take_turns
 from report import Section, Table, add_report_option, markdown, write_section
 
 INSERTIONS, UNITS, GOOD_UNITS = 699, 621_733, 75_708
+UNIQUE_S = 4  # of voltage, again and again
 RELEASE_GB = 5.3  # IBL's compressed release of the spikes of the good units
 
 
@@ -76,8 +77,15 @@ def run_one(root: Path, product: str) -> Run:
         return {"seconds": seconds, "cpu": cpu, "bytes": size_of(store)}
 
 
-def write_data(folder: Path, cases: tuple[Case, ...], shorter: int) -> None:
-    """All recordings; with `shorter`, of a fraction of the length, for tests."""
+def shorter(case: Case, by: int) -> Case:
+    """The same with 1/`by` of the lengths; voltage is made of blocks of `UNIQUE_S` seconds."""
+    step = 1 if case.units else UNIQUE_S
+    short, long = (max(step, length // by // step * step) for length in case.lengths_s)
+    return replace(case, lengths_s=(short, max(long, 2 * short)))
+
+
+def write_data(folder: Path, cases: tuple[Case, ...]) -> None:
+    """All recordings."""
     from bench_counts import write_session
     from raw_session import Session
 
@@ -86,12 +94,12 @@ def write_data(folder: Path, cases: tuple[Case, ...], shorter: int) -> None:
         for length in case.lengths_s:
             root = folder / case.folder / str(length)
             if case.units and not root.exists():
-                write_session(root / "session", case.units, length / 60 / shorter, case.rate_hz)
+                write_session(root / "session", case.units, length / 60, case.rate_hz)
     if any(not case.units for case in cases):
-        short = Session.write(folder / "voltage/short", 4)
+        short = Session.write(folder / "voltage/short", UNIQUE_S)
         Session.write(folder / "voltage/tiny", 0.1)
         for length in sorted({length for case in cases if not case.units for length in case.lengths_s}):
-            Session.repeat(short, folder / f"voltage/{length}", max(1, length // 4 // shorter))
+            Session.repeat(short, folder / f"voltage/{length}", length // UNIQUE_S)
 
 
 def at_length(short: float, long: float, lengths_s: tuple[int, int], seconds: float) -> float:
@@ -133,9 +141,9 @@ def main() -> None:
     if options.one:
         print(json.dumps(run_one(Path(options.one[0]), options.one[1])))
         return
-    cases = tuple(case for case in CASES if not options.only or case.product in options.only)
+    cases = tuple(shorter(c, options.shorter) for c in CASES if not options.only or c.product in options.only)
     with tempfile.TemporaryDirectory() as folder:
-        write_data(Path(folder), cases, options.shorter)
+        write_data(Path(folder), cases)
         commands: dict[str, list[str | Path]] = {
             f"{case.title}|{length}": [
                 sys.executable, __file__, "--one", Path(folder) / case.folder / str(length), case.product,
