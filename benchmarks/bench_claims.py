@@ -1,7 +1,7 @@
 """Our claims against the tools that people use today, each from one run.
 
     for peer in spikeinterface pynapple nwb virtual; do sh benchmarks/peers/$peer.sh; done    # once
-    python benchmarks/bench_claims.py [--minutes 30] [--seconds 24] [--long 120] [--rounds 3] [--claims ...] [--report]
+    python benchmarks/bench_claims.py [--minutes 20] [--seconds 16] [--long 64] [--rounds 3] [--claims ...] [--report]
 
 * counts: files of a sorting (1000 units, 8.3 Hz) to a stored cube, at 1 ms and 20 ms. Ours hashes, validates, labels,
   waits for the disk and reads back; the others do not.
@@ -262,9 +262,9 @@ def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, default=1000)
-    parser.add_argument("--minutes", type=float, default=30, help="of spikes")
-    parser.add_argument("--seconds", type=int, default=24, help="of voltage")
-    parser.add_argument("--long", type=int, default=120, help="of the longer voltage, seconds")
+    parser.add_argument("--minutes", type=float, default=20, help="of spikes")
+    parser.add_argument("--seconds", type=int, default=16, help="of voltage")
+    parser.add_argument("--long", type=int, default=64, help="of the longer voltage, seconds")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--claims", nargs="+", choices=tuple(TARGETS), default=list(TARGETS))
     parser.add_argument("--json", type=Path, help="also write the tables to this file")

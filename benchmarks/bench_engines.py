@@ -2,7 +2,7 @@
 
     PYTHON=python3.13 sh benchmarks/peers/engines.sh                              # once
     PYTHON=python3.11 VENV=.venv-engines-3.11 sh benchmarks/peers/engines.sh      # once, for the older zarr
-    python benchmarks/bench_engines.py [--seconds 16] [--rounds 3] [--report]
+    python benchmarks/bench_engines.py [--seconds 8] [--rounds 3] [--report]
 
 Generated AP of 384 channels in chunks of 96 channels x 1 s with the codecs of our stores, each a file, or in shards of
 all channels x 8 s. Each engine writes the array, reads all of it, windows of 1 s of all channels at random places, and
@@ -132,7 +132,7 @@ def figure(results: dict[Key, list[Run]]) -> str:
 def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=16, help="of AP, a multiple of 8")
+    parser.add_argument("--seconds", type=int, default=8, help="of AP, a multiple of 8")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="some engines only, as in the tests")
     parser.add_argument("--json", type=Path, help="also write every run to this file")

@@ -1,6 +1,6 @@
 """How far the main paths are from what the machine can do at all.
 
-    python benchmarks/bench_floors.py [--seconds 96] [--rounds 3] [--report]
+    python benchmarks/bench_floors.py [--seconds 48] [--rounds 3] [--report]
 
 One core alone: copying, zeroing, reading what is in the page cache, and every step of a build of AP, each on memory
 that is used again. Then ours against a floor that does the same work with bare calls and nothing else, in turns:
@@ -259,7 +259,7 @@ def tables(results: dict[str, list[Run]], seconds: int) -> list[Table]:
 def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=96, help=f"of the recording, a multiple of {UNIQUE_S}")
+    parser.add_argument("--seconds", type=int, default=48, help=f"of the recording, a multiple of {UNIQUE_S}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     add_report_option(parser)
