@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm
 from typing import Any
 
 import numpy as np
@@ -58,15 +59,24 @@ class Window:
 
     def low(self) -> Floats:
         """Where the bins begin, seconds after the event; shape ``(n,)``."""
-        return _rounded([self.start + j * self.stride for j in range(self.n)])
+        return self._times(self.start)
 
     def high(self) -> Floats:
         """Where the bins end, seconds after the event; shape ``(n,)``. Without overlap, where the next one begins."""
-        return _rounded([self.start + j * self.stride + self.width for j in range(self.n)])
+        return self._times(self.start + self.width)
 
     def centres(self) -> Floats:
         """Middle of the bins, seconds after the event; shape ``(n,)``."""
-        return _rounded([self.start + j * self.stride + self.width / 2 for j in range(self.n)])
+        return self._times(self.start + self.width / 2)
+
+    def _times(self, first: Fraction) -> Floats:
+        """`first` and every stride after it, each the nearest float64, as Python's quotient of two integers is.
+
+        Fractions give the same; of every block of an alignment they would take a tenth of the time.
+        """
+        common = lcm(first.denominator, self.stride.denominator)
+        begin, step = int(first * common), int(self.stride * common)
+        return np.array([(begin + j * step) / common for j in range(self.n)])
 
     def coverage(self, events: Floats, first_s: float, last_s: float) -> Floats:
         """Fraction of each bin that lies within ``[first_s, last_s]``; 0 for a missing event.
@@ -118,10 +128,6 @@ def _parse(parse: Any, value: Any, name: str) -> Fraction:
     except BadArgument as error:
         raise BadArgument(f"{name}: expected seconds, such as 0.02 or '1/3', got {value!r}") from error
     return parsed
-
-
-def _rounded(times: list[Fraction]) -> Floats:
-    return np.array([float(time) for time in times])
 
 
 def count_around(times: Floats, sizes: Ints, events: Floats, window: Window, out: NDArray[Any]) -> None:
