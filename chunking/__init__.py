@@ -55,5 +55,6 @@ module                idea
 ``build``             runs a plan
 ``salvage``           what a damaged store still has
 ``repair``            a damaged store mended
+``rechunk``           by which regions an array is copied into other chunks
 ====================  =======================================================================
 """

@@ -171,6 +171,11 @@ def layouts_of(product: str) -> Mapping[str, Layout]:
     return named[kind]
 
 
+def layout_of(product: str, name: str) -> Layout:
+    """The layout `name` of a product; raises PlanRefused with the ones that exist."""
+    return _named(layouts_of(product), name, f"product {product!r}, layout")
+
+
 def _within(chunk: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
     """A chunk that is no larger than its array."""
     return min(chunk[0], max(shape[0], 1)), min(chunk[1], max(shape[1], 1))

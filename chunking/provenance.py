@@ -73,6 +73,21 @@ def attributes(origin: Origin, product: str, title: str, parameters: Mapping[str
     }
 
 
+_NOT_FACTS = (
+    *("Conventions", "title", "product", "pid", "eid", "probe", "lab", "subject", "date", "number", "comment"),
+    *("notes", "parameters", "sources", "build_key", "ibl_cubes_version"),
+    "coordinates",  # which xarray writes
+)
+
+
+def origin_of(attrs: Mapping[str, Any], sources: Sequence[SourceFile]) -> Origin:
+    """What a store was made of, from its attributes and from the files in its manifest: `attributes` backwards."""
+    names = ("pid", "eid", "probe", "lab", "subject", "date", "number")
+    insertion = Insertion(**{name: attrs[name] for name in names}, comment=attrs.get("comment", ""))
+    facts = {name: value for name, value in attrs.items() if name not in _NOT_FACTS}
+    return Origin(insertion, facts, sources, str(attrs["notes"]).split("\n") if attrs["notes"] else [])
+
+
 def build_key(origin: Origin, product: str, parameters: Mapping[str, Any]) -> str:
     """Hash of all that determines the bytes of a product: sources, parameters, schema and version."""
     inputs = {

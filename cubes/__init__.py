@@ -30,6 +30,8 @@ module                idea
 ``stores``            what lies in a root: listing, describing, removing old versions
 ``verifying``         stores compared with their manifests, and with their source
 ``repairing``         damaged stores mended from their source
+``rechunking``        stores copied into another layout
+``rechunked_product``  the product whose source is a store
 ``root_status``       what is built, stale, damaged, in staging, or kept of older versions
 ``selecting``         units or channels by region and quality, saying what was left out
 ``binning``           counts at any width from the stored spikes
@@ -55,6 +57,7 @@ module                idea
 ``cli``               the command ``cubes``
 ``cli_shared``        what its commands share
 ``cli_stores``        its commands about stores that exist
+``cli_layouts``       its commands about layouts
 ``cli_tables``        its commands about what exists
 ``cli_progress``      progress of a build on the terminal, or in lines
 ====================  =======================================================================
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
     from cubes.pooling import pool
     from cubes.presence_table import presence
     from cubes.psth_figure import plot_psth
+    from cubes.rechunking import rechunk
     from cubes.repairing import repair
     from cubes.responses import psychometric, reaction_times, responsive
     from cubes.root_status import status
@@ -125,6 +129,7 @@ _HOME = {
     "plot_voltage": "cubes.voltage_figure",
     "pool": "cubes.pooling",
     "presence": "cubes.presence_table",
+    "rechunk": "cubes.rechunking",
     "release": "loaders.releases",
     "releases": "loaders.releases",
     "repair": "cubes.repairing",
@@ -184,6 +189,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "info",
     "verify",
     "repair",
+    "rechunk",
     "status",
     "gc",
     "write_sample",

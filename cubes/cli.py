@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from cubes import cli_stores, cli_tables
+from cubes import cli_layouts, cli_stores, cli_tables
 from cubes.cli_progress import Bar
 from cubes.cli_shared import Json, fail, open_source, to_json
 from cubes.cli_tables import Filters
@@ -33,6 +33,7 @@ app = App(
 )
 for _command in (
     *(cli_stores.ls, cli_stores.info, cli_stores.verify, cli_stores.repair),
+    *(cli_layouts.rechunk,),
     *(cli_stores.status, cli_stores.gc),
     *(cli_tables.releases, cli_tables.catalog, cli_tables.find, cli_tables.presence),
 ):

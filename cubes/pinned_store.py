@@ -47,6 +47,11 @@ class PinnedStore(LocalStore):
         """Where this version may lie: where it was, or where it is once it was replaced."""
         return self.root, archive_of(self.root, self.build_key)
 
+    @property
+    def files(self) -> Files:
+        """What the manifest of this version lists."""
+        return _files(self.folders, self.build_key)
+
     def with_read_only(self, read_only: bool = False) -> Self:
         """The store itself: it is for reading only."""
         return self
@@ -63,7 +68,7 @@ class PinnedStore(LocalStore):
         """The bytes of a file; None if this version has no such file."""
         if byte_range is not None:
             raise StoreError(f"store {self.root}: {key}: parts of a file cannot be compared with the manifest")
-        expected = _files(self.folders, self.build_key).get(key)
+        expected = self.files.get(key)
         if expected is None:
             return None
         buffer = (default_buffer_prototype() if prototype is None else prototype).buffer
