@@ -32,6 +32,9 @@ module                idea
 ``repairing``         damaged stores mended from their source
 ``rechunking``        stores copied into another layout
 ``rechunked_product``  the product whose source is a store
+``advising``          which layout serves which analysis
+``layout_sample``     what layouts are compared on
+``layout_trial``      how long the patterns of access take on every layout
 ``root_status``       what is built, stale, damaged, in staging, or kept of older versions
 ``selecting``         units or channels by region and quality, saying what was left out
 ``binning``           counts at any width from the stored spikes
@@ -72,6 +75,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chunking.plan import Plan
+    from cubes.advising import advise
     from cubes.aligning import align, to_rate
     from cubes.binning import bin
     from cubes.building import build, plan
@@ -110,6 +114,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Plan": "chunking.plan",
+    "advise": "cubes.advising",
     "align": "cubes.aligning",
     "attach_clock": "cubes.index",
     "baseline": "cubes.conditions",
@@ -190,6 +195,7 @@ __all__ = [  # noqa: RUF022  what one uses first comes first
     "verify",
     "repair",
     "rechunk",
+    "advise",
     "status",
     "gc",
     "write_sample",

@@ -33,7 +33,7 @@ app = App(
 )
 for _command in (
     *(cli_stores.ls, cli_stores.info, cli_stores.verify, cli_stores.repair),
-    *(cli_layouts.rechunk,),
+    *(cli_layouts.rechunk, cli_layouts.advise),
     *(cli_stores.status, cli_stores.gc),
     *(cli_tables.releases, cli_tables.catalog, cli_tables.find, cli_tables.presence),
 ):

@@ -1,7 +1,8 @@
-"""The commands about layouts: copying stores into another one."""
+"""The commands about layouts: copying stores into another one, and which one to take."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 
 from cubes.cli_progress import Bar
 from cubes.cli_shared import Json, fail, to_json
+from loaders.errors import BadArgument
 
 Several = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative="")]
 
@@ -34,7 +36,7 @@ def rechunk(
     paths
         Stores, or roots with many.
     layout
-        balanced, by-time; by-unit (of counts); by-channel (of ap, lf, lfp).
+        balanced, by-time; by-unit (of counts); by-channel (of ap, lf, lfp). cubes advise tells which.
     product
         Of roots: only these products, such as counts_20ms ap. By default all that have such a layout.
     pid
@@ -63,3 +65,65 @@ def rechunk(
     for reason in done.failed.values():
         fail(reason)
     return 1 if done.failed else 0
+
+
+def advise(
+    *,
+    pattern: Several = None,
+    store: str | None = None,
+    product: str = "counts_20ms",
+    units: int = 1000,
+    minutes: float = 60,
+    latency: str = "0ms",
+    estimate: Json = False,
+    json: Json = False,
+) -> None:
+    """Tell which layout serves some ways of reading best: measured on this machine, in less than a minute.
+
+    A table with the time of every pattern on every layout, and how many times that of the best it is; the layout to
+    take, the chunks to read all of it with dask, and the command that makes such a store.
+
+    Parameters
+    ----------
+    pattern
+        unit, window-1s, window-60s, region, events, population-rate, rms, spectrogram, training, scan; events=2 counts
+        twice. By default all that the product has.
+    store
+        A store of yours to measure on; otherwise an array is generated.
+    product
+        Without a store: counts_WIDTH, ap, lf or lfp_RATEhz.
+    units
+        Without a store: how many units; of voltage there are always 384 channels.
+    minutes
+        Without a store: how long it is.
+    latency
+        Of an object store, such as 50ms; it is added for every ten requests.
+    estimate
+        Count chunks and bytes instead of measuring.
+    json
+        Print JSON.
+    """
+    from cubes.advising import advise as advise_layout
+
+    what: dict[str, Any] = {"store": store, "product": product, "units": units, "minutes": minutes}
+    advice = advise_layout(_weights(pattern), **what, latency_s=_seconds(latency), measure=not estimate)
+    print(to_json(advice.to_dict()) if json else advice)
+
+
+def _weights(patterns: tuple[str, ...] | None) -> dict[str, float] | None:
+    """``unit events=2`` as a mapping."""
+    if patterns is None:
+        return None
+    try:
+        parts = [pattern.partition("=") for pattern in patterns]
+        return {name: float(weight or 1) for name, _, weight in parts}
+    except ValueError as error:
+        raise BadArgument(f"pattern: expected NAME or NAME=WEIGHT, such as events=2, got {error}") from error
+
+
+def _seconds(text: str) -> float:
+    """``50ms`` or ``0.05s`` in seconds."""
+    match = re.fullmatch(r"(\d+\.?\d*)(ms|s)", text)
+    if match is None:
+        raise BadArgument(f"latency: expected a time such as 50ms or 0.05s, got {text!r}")
+    return float(match[1]) / {"ms": 1000, "s": 1}[match[2]]

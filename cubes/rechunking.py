@@ -69,7 +69,7 @@ def rechunk(
     path : path or iterable of path
         Stores of the products ``counts_<width>``, ``ap``, ``lf`` or ``lfp_<rate>hz``, or roots with many.
     layout : str
-        ``balanced``, ``by-time``, and of counts ``by-unit``, of voltage ``by-channel``.
+        ``balanced``, ``by-time``, and of counts ``by-unit``, of voltage ``by-channel``; `cubes.advise` tells which.
     products : iterable of str, optional
         Of a root: which products. By default all that have such a layout.
     pids : iterable of str, optional

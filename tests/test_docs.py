@@ -27,6 +27,8 @@ COMMANDS = {
     "info",
     "verify",
     "repair",
+    "advise",
+    "rechunk",
     "releases",
     "catalog",
     "find",

@@ -220,6 +220,8 @@ def test_a_store_without_cells(tiny, tmp_path):
         cubes.build(cubes.plan(source, [tiny.pid], ["counts_20ms"], root=root, counts_layout=layout))
     cubes.rechunk(tmp_path / "a", "by-unit")
     assert contents(store_of(tmp_path / "a")) == contents(store_of(tmp_path / "b"))
+    with pytest.raises(PlanRefused, match="holds no cells"):
+        cubes.advise(store=store_of(tmp_path / "a"), measure=False)
 
 
 def tiny_column(tiny, name):
