@@ -144,26 +144,49 @@ def count_around(times: Floats, sizes: Ints, events: Floats, window: Window, out
     window : Window
     out : (unit, event, window.n) array
     """
-    _count(times, np.cumsum(sizes) - sizes, sizes, events, window.low(), window.high(), out)
+    in_order = np.argsort(events)
+    in_order = in_order[~np.isnan(events[in_order])]
+    _count(times, np.cumsum(sizes) - sizes, sizes, events, in_order, window.low(), window.high(), out)
 
 
 @njit(nogil=True, cache=True)
-def _count(times, starts, sizes, events, low, high, out):  # type: ignore[no-untyped-def]
+def _first_from(spikes, start, begin):  # type: ignore[no-untyped-def]
+    """The first spike from position `start` on that is not before `begin`: in growing steps, then by bisection."""
+    low, high, step = start, start, 1
+    while high < len(spikes) and spikes[high] < begin:
+        low = high + 1
+        high += step
+        step *= 2
+    high = min(high, len(spikes))
+    while low < high:
+        middle = (low + high) // 2
+        if spikes[middle] < begin:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(nogil=True, cache=True)
+def _count(times, starts, sizes, events, in_order, low, high, out):  # type: ignore[no-untyped-def]
     n_bins = len(low)
+    per_s = 1 / (low[1] - low[0]) if n_bins > 1 else 0.0
     for unit in range(len(sizes)):
         spikes = times[starts[unit] : starts[unit] + sizes[unit]]
-        for i in range(len(events)):
+        first = 0
+        for i in in_order:
             event = events[i]
-            if np.isnan(event):
-                continue
-            j = 0
-            for s in range(np.searchsorted(spikes, event + low[0]), len(spikes)):
+            first = _first_from(spikes, first, event + low[0])
+            for s in range(first, len(spikes)):
                 time = spikes[s]
                 if time >= event + high[n_bins - 1]:
                     break
-                while j + 1 < n_bins and event + low[j + 1] <= time:
-                    j += 1
-                k = j
+                # The last bin that has begun: about here, and then exactly.
+                k = min(int((time - event - low[0]) * per_s), n_bins - 1)
+                while k + 1 < n_bins and event + low[k + 1] <= time:
+                    k += 1
+                while k > 0 and event + low[k] > time:
+                    k -= 1
                 while k >= 0 and time < event + high[k]:
                     out[unit, i, k] += 1
                     k -= 1

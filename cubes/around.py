@@ -84,11 +84,14 @@ class _Count:
     valid: NDArray[np.bool_]
 
     def __call__(self, times: Floats, units: slice) -> NDArray[np.float32]:
-        sizes = self.sizes[units]
-        counts = np.zeros((len(sizes), *self.valid.shape), np.float32)
-        count_around(times, sizes, self.events, self.window, counts)
-        counts[:, ~self.valid] = np.nan
+        counts = np.zeros((units.stop - units.start, *self.valid.shape), np.float32)
+        self.into(counts, times, units)
         return counts
+
+    def into(self, counts: NDArray[np.float32], times: Floats, units: slice) -> None:
+        """Fill `counts`, which are zeros."""
+        count_around(times, self.sizes[units], self.events, self.window, counts)
+        counts[:, ~self.valid] = np.nan
 
 
 def _lazily(count: _Count, spikes: xr.Dataset, blocks: list[slice]) -> da.Array:
@@ -102,10 +105,10 @@ def _lazily(count: _Count, spikes: xr.Dataset, blocks: list[slice]) -> da.Array:
 
 
 def _at_once(count: _Count, spikes: xr.Dataset, blocks: list[slice]) -> NDArray[np.float32]:
-    data = np.empty((spikes.sizes["unit"], *count.valid.shape), np.float32)
+    data = np.zeros((spikes.sizes["unit"], *count.valid.shape), np.float32)
 
     def fill(units: slice) -> None:
-        data[units] = count(_in_memory(spikes, units), units)
+        count.into(data[units], _in_memory(spikes, units), units)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(fill, blocks))
