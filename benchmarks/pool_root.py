@@ -32,6 +32,10 @@ class OneSorting:
 
     sorting: Sorting
 
+    @property
+    def row_size(self) -> np.ndarray:
+        return np.bincount(self.sorting.spikes.clusters, minlength=len(self.sorting.units))
+
 
 @dataclass(frozen=True)
 class Given:

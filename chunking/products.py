@@ -110,9 +110,8 @@ def parse_product(name: str, options: Options | None = None, dataset: str = IBL)
         return VoltageProduct(name, voltage_layout(options.voltage_layout), options.window_s)
     if name.startswith("lfp"):
         try:
-            if dataset == IBL:
-                return parse_lfp(name, options.window_s, options.lfp_dtype, options.voltage_layout)
-            return parse_published_lfp(name, options.window_s, options.lfp_dtype)
+            parse = parse_lfp if dataset == IBL else parse_published_lfp
+            return parse(name, options.window_s, options.lfp_dtype, options.voltage_layout)
         except BadArgument as error:
             raise PlanRefused(f"product {name!r}: {error}") from error
     if match := re.fullmatch(r"counts_(.+)", name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from chunking import schema
 from chunking.cost import RATIOS, Cost, on_disk, task_bytes, write_bytes
-from chunking.layouts import LFP_CHUNK
+from chunking.layouts import LFP_CHUNK, LfpLayout, lfp_layout
 from chunking.lfp_product import nominal_hz, parse_lfp
 from chunking.plan import ArrayPlan, Region
 from chunking.products import Blocks, steps
@@ -36,11 +36,13 @@ class PublishedLfpProduct:
     window_s : (float, float), optional
         Part of the recording, session seconds.
     dtype : {"float32", "int16"}
+    layout : LfpLayout
     """
 
     rate_hz: int
     window_s: tuple[float, float] | None = None
     dtype: str = "float32"
+    layout: LfpLayout = field(default_factory=lambda: lfp_layout("balanced"))
 
     @cached_property
     def name(self) -> str:
@@ -53,7 +55,9 @@ class PublishedLfpProduct:
     @cached_property
     def parameters(self) -> Mapping[str, str]:
         window = {} if self.window_s is None else {"window_s": "{!r}:{!r}".format(*self.window_s)}
-        return {"rate_hz": str(self.rate_hz), "filter": "none but that of the source", "dtype": self.dtype, **window}
+        layout = {} if self.layout.name == "balanced" else {"layout": self.layout.name}
+        done = {"filter": "none but that of the source", "dtype": self.dtype}
+        return {"rate_hz": str(self.rate_hz), **done, **window, **layout}
 
     def origin(self, inputs: Inputs) -> Origin:
         lfp = self._lfp(inputs)
@@ -64,18 +68,18 @@ class PublishedLfpProduct:
         lfp = self._lfp(inputs)
         start, stop = self._samples(lfp)
         shape = (len(lfp.channels), stop - start)
-        chunks = (min(LFP_CHUNK[0], shape[0]), min(LFP_CHUNK[1], shape[1]))
+        chunks = self.layout.chunks(self.name, shape, self.rate_hz)
         attrs = schema.LFP.attrs
         if self.dtype == "int16":
             attrs = schema.LFP_STEPS.attrs | {"gain_to_uV": _uv(self._gain_v(lfp)), "offset_to_uV": 0.0}
         array = ArrayPlan("lfp", ("channel", "time"), shape, self.dtype, chunks, attrs)
-        return (array,), tuple(((0, shape[0]), step) for step in steps(shape[1], chunks[1]))
+        return (array,), tuple(((0, shape[0]), step) for step in steps(shape[1], LFP_CHUNK[1]))
 
     def cost(self, inputs: Inputs, arrays: tuple[ArrayPlan, ...], regions: tuple[Region, ...]) -> Cost:
         lfp = self._lfp(inputs)
         first, last = self._samples(lfp)
         holds = max(lfp.samples.read_holds(first + start, first + stop) for _, (start, stop) in regions)
-        block = 4 * arrays[0].shape[0] * arrays[0].chunks[1]
+        block = 4 * arrays[0].shape[0] * min(LFP_CHUNK[1], arrays[0].shape[1])
         proving = 5 * block if self.dtype == "int16" else block
         return Cost(
             lfp.samples.stored_bytes(first, last),
@@ -143,7 +147,7 @@ class PublishedLfpProduct:
 
 
 def parse_published_lfp(
-    name: str, window_s: tuple[float, float] | None = None, dtype: str = "float32"
+    name: str, window_s: tuple[float, float] | None = None, dtype: str = "float32", layout: str = "balanced"
 ) -> PublishedLfpProduct:
     """The product of a name; raises BadArgument as `parse_lfp` does, and for a suffix.
 
@@ -152,10 +156,10 @@ def parse_published_lfp(
     >>> parse_published_lfp("lfp_1250hz").title
     'LFP as published, at 1250 Hz'
     """
-    made = parse_lfp(name, window_s, dtype)
+    made = parse_lfp(name, window_s, dtype, layout)
     if made.processing:
         raise BadArgument(f"expected lfp_{made.rate_hz}hz: this data set has processed its LFP itself")
-    return PublishedLfpProduct(made.rate_hz, window_s, dtype)
+    return PublishedLfpProduct(made.rate_hz, window_s, dtype, made.layout)
 
 
 def _uv(volts: float) -> float:

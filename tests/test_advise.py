@@ -23,7 +23,7 @@ KNOWN = [
     ("counts_20ms", "window-60s", "by-time"),
     ("counts_20ms", "training", "by-time"),
     ("counts_1ms", "region", "by-unit"),
-    ("counts_20ms", "scan", "balanced"),
+    ("lf", "scan", "balanced"),
     ("ap", "unit", "by-channel"),
     ("ap", "spectrogram", "by-channel"),
     ("ap", "region", "by-channel"),

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,8 @@ def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("suite")
     options = ["--quick", "--data", folder / "data", "--benchmark-json", folder / "ran.json", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", "-q", *options, BENCHMARKS]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCHMARKS.parent)
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # no xdist within
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCHMARKS.parent, env=alone)
     assert result.returncode == 0, result.stdout[-3000:]
     return json.loads((folder / "ran.json").read_text()), folder
 
