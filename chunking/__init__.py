@@ -17,6 +17,7 @@ module                idea
 ``linked_product``    ap and lf without a copy: labels in the store, voltage in the file of the source
 ``link``              which file that is, how it is decoded, and what it must hold
 ``session_schema``    the variables of the stores of a session
+``allen_schema``        those that only Allen sessions have
 ``session_products``  trials, wheel, pose ..., stored once for all probes of a session
 ``lfp_product``       lfp_<rate>hz, with or without the two below
 ``released_product``  lfp_<rate>hz of data sets that publish it filtered

@@ -14,7 +14,7 @@ from chunking.schema import CONVENTIONS, SCHEMA_VERSION
 from loaders.records import Insertion, SourceFile
 
 _VOLTAGE = (".cbin", ".bin")
-_UNSAID = ("model", "dataset")  # of an insertion: not every catalog knows the one, and the pid tells the other
+_UNSAID = ("model", "dataset", "session_comment")  # not every catalog knows; the pid tells; a part of the comment
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,16 @@ class Variable:
         return {"long_name": self.long_name, **units, **self.extra}
 
 
+def event_time(dims: tuple[str, ...], long_name: str) -> Variable:
+    """A variable of times on the session clock."""
+    return Variable(dims, "f", long_name, "s", {"clock": "session"})
+
+
+def name(dims: tuple[str, ...], long_name: str) -> Variable:
+    """A variable of text."""
+    return Variable(dims, "T", long_name)
+
+
 def _locations(dim: str) -> dict[str, Variable]:
     dims = (dim,)
     ibl = {"reference_frame": "IBL: origin bregma, right, anterior and dorsal positive"}

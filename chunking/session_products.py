@@ -14,9 +14,9 @@ from chunking.cost import Cost, label_bytes, on_disk, task_bytes, write_bytes
 from chunking.plan import ArrayPlan, Region
 from chunking.products import Blocks, steps
 from chunking.provenance import Origin
-from loaders import cameras, passive, trials, wheel
+from loaders import allen_behaviour, allen_trials, cameras, passive, trials, wheel
 from loaders.errors import BadArgument
-from loaders.formats import IBL
+from loaders.formats import ALLEN_VBN, ALLEN_VC, IBL
 from loaders.inputs import Inputs
 from loaders.records import Insertion
 from loaders.session_files import SessionData, SessionFiles
@@ -47,7 +47,7 @@ class SessionProduct:
             return (), ()
         data = self._data(inputs).arrays
         rows = min(_WHEEL_ROWS if self.name == "wheel" else _FRAME_ROWS, max(len(data["time"]), 1))
-        names = session_schema.LARGE[self.name]
+        names = [name for name in session_schema.LARGE[self.name] if name in data]
         arrays = tuple(self._plan(name, data[name].shape, data[name].dtype, rows) for name in names)
         first = arrays[0]
         whole = tuple((0, size) for size in first.shape[1:])
@@ -93,11 +93,11 @@ class SessionProduct:
 
 def session_of(insertion: Insertion) -> Insertion:
     """What an insertion says of its session: the same for all probes."""
-    return replace(insertion, pid="", probe="", model="", comment="")
+    return replace(insertion, pid="", probe="", model="", comment=insertion.session_comment)
 
 
 def session_products(tracker: str, dataset: str = IBL) -> dict[str, SessionProduct]:
-    """Every product of a session of a data set, by name.
+    """Every product of a session of a data set, by name. A new data set is a list of its products here.
 
     Raises
     ------
@@ -106,8 +106,26 @@ def session_products(tracker: str, dataset: str = IBL) -> dict[str, SessionProdu
     """
     if tracker not in (*cameras.TRACKERS, cameras.BEST):
         raise BadArgument(f"tracker: expected one of {', '.join((*cameras.TRACKERS, cameras.BEST))}, got {tracker!r}")
-    if dataset != IBL:
-        return {}
+    of_dataset = {IBL: lambda: _ibl(tracker), ALLEN_VBN: _allen, ALLEN_VC: _allen}
+    return {product.name: product for product in of_dataset.get(dataset, list)()}
+
+
+def _allen() -> list[SessionProduct]:
+    return [
+        SessionProduct("trials", "Trials", allen_trials.load_trials),
+        SessionProduct("stimuli", "Presentations of stimuli", allen_trials.load_stimuli),
+        SessionProduct("running", "Running speed", allen_behaviour.load_running),
+        SessionProduct("licks", "Licks", allen_behaviour.load_licks),
+        SessionProduct("rewards", "Rewards", allen_behaviour.load_rewards),
+        SessionProduct(
+            "eye_tracking", "Ellipses of eye, pupil and corneal reflection", allen_behaviour.load_eye_tracking
+        ),
+        SessionProduct("optotagging", "Light pulses", allen_behaviour.load_optotagging),
+        SessionProduct("invalid_times", "Times at which data are invalid", allen_behaviour.load_invalid_times),
+    ]
+
+
+def _ibl(tracker: str) -> list[SessionProduct]:
     filtered = {"rate_hz": str(wheel.RATE_HZ), "corner_hz": str(wheel.CORNER_HZ), "order": str(wheel.ORDER)}
     made = [
         SessionProduct("trials", "Trials", trials.load_trials, {"bwm_include": trials.BWM_RULE}),
@@ -131,4 +149,4 @@ def session_products(tracker: str, dataset: str = IBL) -> dict[str, SessionProdu
             SessionProduct(f"{kind}_{camera}", title, partial(load, camera=camera), parameters)
             for kind, (title, load, parameters) in kinds.items()
         ]
-    return {product.name: product for product in made}
+    return made

@@ -1,18 +1,21 @@
 """The names on disk of the stores of a session: every variable with its dimensions, units and meaning.
 
-Names of the IBL are kept verbatim. What a session need not have, such as a column of the trials, is optional.
+Names of the IBL and of Allen (`chunking.allen_schema`) are kept verbatim. What a session need not have, such as a
+column of the trials, is optional: so one product, such as ``trials``, has the columns of the data set that it is of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from chunking import allen_schema
 from chunking.schema import SAMPLE_TIME, Variable
+from chunking.schema import event_time as _at
+from chunking.schema import name as _name
 from loaders.cameras import CAMERAS
 from loaders.trials import BWM_RULE
 
 _TRIAL, _MOVE, _FRAME, _TIME = ("trial",), ("move",), ("frame",), ("time",)
-_CLOCK = {"clock": "session"}
 _CHOICE = {"flag_values": [-1.0, 0.0, 1.0], "flag_meanings": "CCW no-go CW"}
 _FEEDBACK = {"flag_values": [-1.0, 0.0, 1.0], "flag_meanings": "negative none positive"}
 
@@ -20,14 +23,6 @@ _FEEDBACK = {"flag_values": [-1.0, 0.0, 1.0], "flag_meanings": "negative none po
 def _flag(dim: str, what: str) -> Variable:
     span = "the span of the recording is in the attributes of the store"
     return Variable((dim,), "b", f"{what} has a time outside the recording", extra={"comment": span})
-
-
-def _at(dims: tuple[str, ...], long_name: str) -> Variable:
-    return Variable(dims, "f", long_name, "s", _CLOCK)
-
-
-def _name(dims: tuple[str, ...], long_name: str) -> Variable:
-    return Variable(dims, "T", long_name)
 
 
 TRIAL_COLUMNS = {
@@ -136,10 +131,16 @@ _PASSIVE = {
 }
 
 VARIABLES: Mapping[str, Mapping[str, Variable]] = {
-    "trials": {"trial": Variable(_TRIAL, "i", "row of the trial, from 0"), **TRIAL_COLUMNS, **TRIAL_LABELS},
+    **allen_schema.VARIABLES,
+    "trials": {
+        "trial": Variable(_TRIAL, "i", "row of the trial, from 0"),
+        **TRIAL_COLUMNS,
+        **TRIAL_LABELS,
+        **allen_schema.TRIALS,
+    },
     "wheel": _WHEEL,
     "wheel_moves": _WHEEL_MOVES,
-    "licks": _LICKS,
+    "licks": _LICKS | allen_schema.LICKS,
     "passive": _PASSIVE,
     "epochs": _EPOCHS,
     **{f"pose_{camera}": _POSE for camera in CAMERAS},
@@ -150,21 +151,32 @@ VARIABLES: Mapping[str, Mapping[str, Variable]] = {
 """Every variable of every product of a session, by product and name."""
 
 _OPTIONAL = {
-    "trials": {*TRIAL_COLUMNS, *TRIAL_LABELS},
+    **allen_schema.OPTIONAL,
+    "trials": {*TRIAL_COLUMNS, *TRIAL_LABELS, *allen_schema.TRIALS},
+    "licks": set(allen_schema.LICKS),
     "passive": set(_PASSIVE),
     "wheel_moves": {"peakAmplitude"},
     **{f"pupil_{camera}": {"pupilDiameter_raw", "pupilDiameter_smooth"} for camera in ("left", "right")},
 }
 _CONDITIONS = {"choice", "feedbackType", "contrastLeft", "contrastRight", "probabilityLeft"}
-COORDINATES = {"trial", "time", "space", "keypoint", "epoch", *_CONDITIONS, *TRIAL_LABELS}
+COORDINATES = {
+    *("trial", "time", "space", "keypoint", "epoch"),
+    *_CONDITIONS,
+    *TRIAL_LABELS,
+    *allen_schema.COORDINATES,
+}
 """Variables that are coordinates: what one selects and groups by."""
 
 
+_ROWS = {"trials": "trial", **allen_schema.ROWS}
+"""Products that are tables, whose columns need not be listed here, each with its dimension."""
+
 LARGE = {
+    **allen_schema.LARGE,
     "wheel": ("position", "velocity", "acceleration"),
     **{f"pose_{camera}": ("position", "confidence") for camera in CAMERAS},
 }
-"""Variables that are cut into chunks along time, by product; those of the others are one chunk each."""
+"""Variables that are cut into chunks along time where there are any, by product; all others are one chunk each."""
 
 
 def is_long(product: str) -> bool:
@@ -173,12 +185,12 @@ def is_long(product: str) -> bool:
 
 
 def variable(product: str, name: str) -> Variable:
-    """A variable of a product; a column of the trials that is not listed is described by its name."""
+    """A variable of a product; a column of a table that is not listed is described by its name."""
     known = VARIABLES[product]
-    if name in known or product != "trials":
+    if name in known or product not in _ROWS:
         return known[name]
-    seconds = name.endswith(("_times", "_0", "_1"))
-    return Variable(_TRIAL, "f", f"column {name} of the trials", "s" if seconds else None)
+    seconds = name.endswith(("_times", "_time", "_0", "_1"))
+    return Variable((_ROWS[product],), "fT", f"column {name} of the {product}", "s" if seconds else None)
 
 
 def required(product: str, present: Iterable[object] = ()) -> dict[str, Variable]:

@@ -41,6 +41,10 @@ module                idea
 ``wheel``             the wheel on an even grid, as brainbox filters it; its movements
 ``cameras``           frame times, tracked points, motion energy, pupil
 ``passive``           licks, the passive protocol, epochs
+``nwb_table``         a table of an NWB file -> plain columns
+``allen_files``       the NWB file of an Allen session, as the next two read it
+``allen_trials``      its trials and stimuli
+``allen_behaviour``   its running, licks, rewards, eyes, optotagging, invalid times
 ``recording_span``    from when to when a session was recorded, and what lies outside
 
 ``raw_files``         file records -> the raw files of one band of one probe (pure)

@@ -196,6 +196,7 @@ def _insertion(row: pd.Series, dataset: str) -> Insertion:
         date=str(row["date_of_acquisition"])[:10],  # as it stands there: Visual Behavior has local times, called UTC
         comment=_comment(row),
         dataset=dataset,
+        session_comment=_comment(row),
     )
 
 

@@ -40,6 +40,8 @@ class Insertion:
         What a user of the data must know, as the catalog tells it; goes into every store if there is any.
     dataset : str
         The data set that it is of: key of `loaders.formats.FORMATS`, which says how its files are read.
+    session_comment : str
+        What of `comment` holds for all of the session; goes into the stores of the session.
     """
 
     pid: str
@@ -52,6 +54,7 @@ class Insertion:
     model: str = ""
     comment: str = ""
     dataset: str = "ibl"
+    session_comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

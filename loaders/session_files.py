@@ -109,8 +109,12 @@ class SessionFiles:
     def path(self, record: DatasetRecord) -> Path:
         """Where a file lies once it is fetched and its hash checked."""
         fetch([record])
-        self._sources[record.rel_path] = check_file(record)
+        self.add_source(check_file(record))
         return record.path
+
+    def add_source(self, file: SourceFile) -> None:
+        """Keep a file that was read elsewhere, for the provenance."""
+        self._sources[file.rel_path] = file
 
 
 def session_id(insertion: Insertion) -> str:

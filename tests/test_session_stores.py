@@ -12,14 +12,13 @@ import xarray as xr
 import cubes
 from chunking.products import parse_product
 from chunking.session_products import session_products
-from chunking.session_schema import VARIABLES
 from cubes.cli import run
 from loaders.errors import NotFound, PlanRefused, StoreError
 from loaders.inputs import Inputs
 from loaders.sample import SAMPLE
 
 A, B, C = SAMPLE
-OF_A = sorted(set(VARIABLES) - {"pupil_right"})
+OF_A = sorted(set(session_products("best")) - {"pupil_right"})
 OF_C = sorted(set(OF_A) - {"passive", "pose_body", "motion_energy_body", "camera_times_body"})
 
 
