@@ -10,6 +10,8 @@ _UNIT = ("unit",)
 NOT_POOLED = ("unit", "uuid", "row_size", "row_start")
 """Coordinates of the units of one insertion that mean nothing among those of others, or are the dimension there."""
 
+SOURCE = Variable(_UNIT, "T", "data set that the unit is of: ibl, allen-vbn ...; its clock, names and criteria differ")
+
 INSERTION = {
     "pid": Variable(_UNIT, "T", "id of the probe insertion"),
     "eid": Variable(_UNIT, "T", "id of the session"),
@@ -23,6 +25,7 @@ INSERTION = {
 POOLED = {
     "unit": Variable(_UNIT, "T", "universal id of the unit; <pid>:<cluster_id> if there is none"),
     "cluster_id": Variable(_UNIT, "i", "cluster id within its sorting"),
+    "source": SOURCE,
     **INSERTION,
     **{name: variable for name, variable in UNIT.items() if name not in (*NOT_POOLED, *INSERTION)},
     "region": Variable(("region",), "T", "brain region; the attribute level says at which level of the atlas"),

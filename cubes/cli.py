@@ -354,7 +354,7 @@ def pool(
     Parameters
     ----------
     root
-        Folder of the stores: spikes of the insertions, trials of their sessions.
+        Folder of the stores: spikes of the insertions, trials (or what the recipe names) of their sessions.
     recipe
         bwm (the four alignments of the brain-wide map paper), or a .toml file like it.
     where

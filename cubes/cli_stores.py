@@ -37,7 +37,9 @@ def ls(root: str, *, json: Json = False) -> None:
     if json:
         print(to_json(table.to_dict("records")))
     else:
-        print(table.drop(columns=["path", "built", "comment", "session_comment"], errors="ignore").to_string(index=False))
+        print(
+            table.drop(columns=["path", "built", "comment", "session_comment"], errors="ignore").to_string(index=False)
+        )
 
 
 def info(store: str, *, json: Json = False) -> None:

@@ -24,8 +24,8 @@ def psth(aligned: xr.DataArray | xr.Dataset, by: str | Sequence[str] = ()) -> xr
     aligned : (..., trial, time) Dataset or DataArray
         From `align`.
     by : str or list of str
-        Coordinates of the trials whose values make the conditions, such as ``["side", "contrast"]``. Trials with NaN
-        in one of them belong to none. By default all trials together.
+        Coordinates of the trials whose values make the conditions, such as ``["side", "contrast"]``. Trials with NaN,
+        or empty text, in one of them belong to none. By default all trials together.
 
     Returns
     -------
@@ -55,11 +55,16 @@ def psth(aligned: xr.DataArray | xr.Dataset, by: str | Sequence[str] = ()) -> xr
             known = sorted(str(key) for key, c in values.coords.items() if c.dims == (dim,))
             raise BadArgument(f"by: expected coordinates of {dim}, which are {', '.join(known)}, got {name!r}")
     values = values.assign_coords({name: values.coords[name].compute() for name in names})  # or there are no groups
+    labelled = np.ones(values.sizes[dim], bool)
     for name in names:
-        if not values.coords[name].notnull().any():
+        has = _has_value(values.coords[name])
+        labelled &= has
+        if not has.any():
             raise BadArgument(
                 f"by: none of the {values.sizes[dim]} trials has a value of {name}, so there are no conditions"
             )
+    if not labelled.all():
+        values = values.isel({dim: np.flatnonzero(labelled)})
     trials = values.groupby(names) if names else values
     n = trials.count(dim)
     mean = trials.mean(dim)
@@ -74,6 +79,12 @@ def psth(aligned: xr.DataArray | xr.Dataset, by: str | Sequence[str] = ()) -> xr
     made["n"].attrs = {"long_name": "number of trials", "units": "1"}
     made["time"].attrs = values["time"].attrs
     return made.assign_attrs(aligned.attrs if isinstance(aligned, xr.Dataset) else {})
+
+
+def _has_value(labels: xr.DataArray) -> NDArray[np.bool_]:
+    """Which labels are neither NaN nor empty text."""
+    known = labels.notnull().values
+    return known & (labels.values != "") if labels.dtype.kind in "OTU" else known
 
 
 def baseline(values: xr.DataArray, window: tuple[float, float]) -> xr.DataArray:

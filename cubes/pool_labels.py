@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from chunking import pool_schema, schema
 from cubes.around import window_time
 from cubes.pool_members import Member, open_source
-from cubes.pool_recipe import Alignment
+from cubes.pool_recipe import Alignment, Recipe
 from loaders.errors import InconsistentData
 
 _OF_UNITS = [name for name in pool_schema.POOLED if name in schema.UNIT and name not in ("unit", "pid")]
@@ -29,9 +29,20 @@ def unit_labels(root: Path, members: Sequence[Member]) -> dict[str, xr.Variable]
     """
     metrics, _ = shared_metrics(members)
     parts = [_labels_of(root, member, [*_OF_UNITS, *metrics]) for member in members]
-    joined = {name: xr.Variable.concat([part[name] for part in parts], "unit") for name in parts[0]}
+    sources = [member.dataset for member in members]
+    joined = {name: _joined([part[name] for part in parts], sources) for name in parts[0]}
     _refuse_twice(joined["unit"].values)
     return {name: xr.Variable("unit", schema.text(v.values), v.attrs) for name, v in joined.items()}
+
+
+def _joined(parts: Sequence[xr.Variable], sources: Sequence[str]) -> xr.Variable:
+    """The labels of all insertions; what their attributes say differently is said for each data set."""
+    joined: xr.Variable = xr.Variable.concat(parts, "unit")
+    for key in joined.attrs:
+        said = {source: part.attrs.get(key, "") for source, part in zip(sources, parts, strict=True)}
+        if len(set(map(str, said.values()))) > 1:
+            joined.attrs[key] = "; ".join(f"{source}: {value}" for source, value in said.items())
+    return joined
 
 
 def shared_metrics(members: Sequence[Member]) -> tuple[list[str], list[str]]:
@@ -57,14 +68,19 @@ def region_labels(acronyms: NDArray[Any], level: str) -> dict[str, xr.Variable]:
     return labels
 
 
-def alignment_labels(alignment: Alignment) -> dict[str, xr.Variable]:
+def alignment_labels(alignment: Alignment, recipe: Recipe) -> dict[str, xr.Variable]:
     """The conditions of an alignment, and the middles of its bins."""
     condition, time = f"condition_{alignment.name}", f"time_{alignment.name}"
     names = np.array(list(alignment.conditions), dtype=object)
     conditions = schema.to_variable(pool_schema.of_alignment(alignment.name)[condition], names)
     conditions.attrs["expressions"] = list(alignment.conditions.values())
     centres = window_time(alignment.window)
-    return {condition: conditions, time: xr.Variable(time, centres.values, {**centres.attrs, "event": alignment.on})}
+    events = {"event": alignment.on}
+    for dataset, other in recipe.datasets.items():
+        theirs = next(a for a in other.alignments if a.name == alignment.name)
+        conditions.attrs[f"expressions_{dataset}"] = list(theirs.conditions.values())
+        events[f"event_{dataset}"] = theirs.on
+    return {condition: conditions, time: xr.Variable(time, centres.values, centres.attrs | events)}
 
 
 def _labels_of(root: Path, member: Member, names: Sequence[str]) -> Mapping[str, xr.Variable]:
@@ -74,6 +90,7 @@ def _labels_of(root: Path, member: Member, names: Sequence[str]) -> Mapping[str,
     clusters, uuids = stored.pop("unit").values, stored.pop("uuid").values.astype(object)
     unnamed = np.array([f"{member.pid}:{cluster}" for cluster in clusters], dtype=object)
     insertion = {name: np.full(len(clusters), str(metadata.attrs[name]), object) for name in pool_schema.INSERTION}
+    insertion["source"] = np.full(len(clusters), member.dataset, object)
     data = {"unit": np.where(uuids == "", unnamed, uuids), "cluster_id": clusters, **insertion}
     return {name: schema.to_variable(pool_schema.POOLED[name], values) for name, values in data.items()} | stored
 

@@ -19,6 +19,7 @@ from cubes.opening import IDENTITY
 from cubes.opening_many import find_metadata
 from cubes.pool_recipe import Recipe
 from loaders.errors import BadArgument, CubesError, InconsistentData, NotFound, StoreError
+from loaders.formats import dataset_of
 from loaders.records import Insertion
 from loaders.session_files import session_id
 from loaders.table_filters import Sieve
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+_TIMES = ("times", "_time")
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Member:
     """One insertion of a pool.
@@ -35,7 +39,7 @@ class Member:
     Attributes
     ----------
     pid : str
-    spikes, trials : SourceStore
+    spikes, events : SourceStore
         Which version of which stores is read.
     rows : (unit,) int64
         The units that are wanted, as rows of the store of the spikes.
@@ -47,10 +51,15 @@ class Member:
 
     pid: str
     spikes: SourceStore
-    trials: SourceStore
+    events: SourceStore
     rows: NDArray[np.int64]
     coordinates: Mapping[str, str]
     n_spikes: int
+
+    @property
+    def dataset(self) -> str:
+        """The data set that it is of."""
+        return dataset_of(self.pid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +89,24 @@ def find_members(
     members = []
     usable: set[Any] = set()
     for pid, stores in found.items():
+        ours = recipe.of(dataset_of(pid))
         kind = "spikes damaged"
         try:
             spikes = _checked(stores["spikes"])
             kind = "no units that are wanted"
-            rows = _wanted_rows(spikes, recipe.units)
-            kind = "no trials"
-            trials = _checked(read_metadata(trials_store(root, spikes)))
-            kind = "no trials of the recipe"
-            if (columns := _columns(trials, "trial")) not in usable:
-                _refuse_unusable_trials(dict(columns), recipe)
-                usable.add(columns)
+            rows = _wanted_rows(spikes, ours.units)
+            kind = f"no {ours.events}"
+            events = _checked(read_metadata(events_store(root, spikes, ours.events)))
+            kind = f"no {ours.events} of the recipe"
+            columns = _columns(events, _events_dim(events, ours))
+            if (dataset_of(pid), columns) not in usable:
+                _refuse_unusable_events(dict(columns), ours)
+                usable.add((dataset_of(pid), columns))
         except CubesError as error:
             left_out[pid] = LeftOut(kind, error)
         else:
             known = dict(_columns(spikes, "unit")), int(spikes.attrs["n_spikes"])
-            members.append(Member(pid, _version(root, spikes), _version(root, trials), rows, *known))
+            members.append(Member(pid, _version(root, spikes), _version(root, events), rows, *known))
     return members, left_out
 
 
@@ -109,10 +120,10 @@ def _path(store: Metadata) -> Path:
     raise StoreError(f"store {store.path.name}: expected a Zarr store in a folder, which is all that can be pooled")
 
 
-def trials_store(root: Path, spikes: Metadata) -> Path:
-    """Where the trials of the session of an insertion lie."""
+def events_store(root: Path, spikes: Metadata, events: str) -> Path:
+    """Where the events of the session of an insertion lie, such as its trials."""
     insertion = Insertion(**{name: spikes.attrs[name] for name in IDENTITY})
-    return root / "sessions" / session_id(insertion) / "trials.zarr"
+    return root / "sessions" / session_id(insertion) / f"{events}.zarr"
 
 
 def open_source(root: Path, source: SourceStore) -> tuple[xr.Dataset, Metadata]:
@@ -173,18 +184,36 @@ def _wanted_rows(spikes: Metadata, units: str) -> NDArray[np.int64]:
     return rows
 
 
-def _refuse_unusable_trials(columns: Mapping[str, str], recipe: Recipe) -> None:
-    """Raise BadArgument unless trials of these columns have all that a recipe asks for."""
+def _events_dim(events: Metadata, recipe: Recipe) -> str | None:
+    """The dimension of the events that a recipe asks for; None if none of them is there.
+
+    Raises
+    ------
+    BadArgument
+        If they are along several.
+    """
+    named = (events.arrays[a.on]["dimension_names"] for a in recipe.alignments if a.on in events.arrays)
+    dims = {tuple(names) for names in named if len(names) == 1}
+    if len(dims) > 1:
+        raise BadArgument(
+            f"recipe {recipe.name}: on: expected times along one dimension of {recipe.events}, got {dims}"
+        )
+    return str(next(iter(dims))[0]) if dims else None
+
+
+def _refuse_unusable_events(columns: Mapping[str, str], recipe: Recipe) -> None:
+    """Raise BadArgument unless events of these columns have all that a recipe asks for."""
     for alignment in recipe.alignments:
         if columns.get(alignment.on) != "float64":
+            times = ", ".join(name for name in columns if name.endswith(_TIMES)) or "none"
             raise BadArgument(
-                f"recipe {recipe.name}: alignments.{alignment.name}.on: expected one of the times of the trials, "
-                f"{', '.join(name for name in columns if name.endswith('_times')) or 'none'}, got {alignment.on!r}"
+                f"recipe {recipe.name}: alignments.{alignment.name}.on: expected one of the times of the "
+                f"{recipe.events}, {times}, got {alignment.on!r}"
             )
         for expression in alignment.conditions.values():
-            _evaluate(columns, expression, "trials")
+            _evaluate(columns, expression, recipe.events)
     if recipe.trials:
-        _evaluate(columns, recipe.trials, "trials")
+        _evaluate(columns, recipe.trials, recipe.events)
 
 
 def _evaluate(columns: Mapping[str, str], expression: str, what: str) -> None:
@@ -195,10 +224,11 @@ def _evaluate(columns: Mapping[str, str], expression: str, what: str) -> None:
     rows_where(pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in dtypes.items()}), expression, what)
 
 
-def _columns(metadata: Metadata, dim: str) -> tuple[tuple[str, str], ...]:
-    """The variables along one dimension, each with its dtype."""
-    arrays = metadata.arrays.items()
-    return tuple((name, a["data_type"]) for name, a in sorted(arrays) if a["dimension_names"] == [dim])
+def _columns(metadata: Metadata, dim: str | None) -> tuple[tuple[str, str], ...]:
+    """The variables along one dimension, or along any, each with its dtype."""
+    dims = {name: a["dimension_names"] for name, a in metadata.arrays.items()}
+    wanted = [name for name in sorted(dims) if (dims[name] == [dim] if dim else len(dims[name]) == 1)]
+    return tuple((name, metadata.arrays[name]["data_type"]) for name in wanted)
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:

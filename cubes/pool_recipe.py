@@ -1,23 +1,29 @@
-"""Recipes: which units of many insertions are pooled, around which events, over which trials."""
+"""Recipes: which units of many insertions are pooled, around which events, over which trials.
+
+Each data set has its own names: what a recipe says under ``of.<data set>`` holds for the insertions of that one.
+"""
 
 from __future__ import annotations
 
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from chunking.perievent import Window
 from chunking.pool_schema import POOLED, of_alignment
+from chunking.session_schema import VARIABLES
 from loaders.errors import BadArgument, NotFound
+from loaders.formats import FORMATS
 from loaders.regions import LEVELS
 
 _INCLUDED = Path(__file__).parent / "recipes"
 _NAME = re.compile(r"[A-Za-z]\w*")
 _RECIPE = {"name": str, "units": str, "alignments": dict}
-_RECIPE_OPTIONS = {"about": str, "trials": str, "regions": str}
+_OF_DATASET = {"units": str, "trials": str, "events": str, "alignments": dict}
+_RECIPE_OPTIONS = {"about": str, "trials": str, "events": str, "regions": str, "of": dict}
 _ALIGNMENT = {"on": str, "window": list, "width": (str, int, float), "conditions": dict}
 _ALIGNMENT_OPTIONS = {"stride": (str, int, float)}
 
@@ -31,10 +37,10 @@ class Alignment:
     name : str
         Of its variables.
     on : str
-        The column of the trials that has the times.
+        The column of the events that has the times.
     window : Window
     conditions : mapping of str to str
-        Expressions over the columns of the trials, by name of the condition.
+        Expressions over the columns of the events, by name of the condition.
     """
 
     name: str
@@ -52,21 +58,31 @@ class Recipe:
     name : str
     units : str
         ``good``, ``all``, or an expression over the labels of the units.
+    events : str
+        The product of the session that has the events: ``trials``, ``stimuli`` ...
     trials : str
-        An expression over the columns of the trials, such as ``bwm_include``; empty for all of them.
+        An expression over its columns, such as ``bwm_include``; empty for all of them.
     level : str
         Of the regions: allen, beryl, cosmos or swanson.
     alignments : tuple of Alignment
     text : mapping
         The recipe as it was given.
+    datasets : mapping of str to Recipe
+        What holds in its place for insertions of other data sets.
     """
 
     name: str
     units: str
+    events: str
     trials: str
     level: str
     alignments: tuple[Alignment, ...]
     text: Mapping[str, Any]
+    datasets: Mapping[str, Recipe]
+
+    def of(self, dataset: str) -> Recipe:
+        """What holds for insertions of a data set."""
+        return self.datasets.get(dataset, self)
 
 
 def read_recipe(recipe: str | Path | Mapping[str, Any]) -> Recipe:
@@ -92,6 +108,33 @@ def read_recipe(recipe: str | Path | Mapping[str, Any]) -> Recipe:
     """
     given = recipe if isinstance(recipe, Mapping) else _read(recipe)
     _check(given, "recipe", _RECIPE, _RECIPE_OPTIONS)
+    base, datasets = _parse(given), {}
+    for dataset, other in given.get("of", {}).items():
+        if dataset not in FORMATS:
+            raise BadArgument(f"recipe: of: expected data sets, {', '.join(FORMATS)}, got {dataset!r}")
+        _check(other, f"recipe: of.{dataset}", {}, _OF_DATASET)
+        datasets[dataset] = _parse(_merged(given, other, f"recipe: of.{dataset}"))
+    return replace(base, datasets=datasets)
+
+
+def _merged(given: Mapping[str, Any], other: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A recipe with some parts replaced; alignments and conditions can be other ones, but neither more nor fewer."""
+    merged = {name: value for name, value in {**given, **other}.items() if name != "of"}
+    alignments = {name: dict(value) for name, value in given["alignments"].items()}
+    for name, parts in other.get("alignments", {}).items():
+        if name not in alignments:
+            raise BadArgument(f"{where}.alignments: expected {', '.join(alignments)}, got {name!r}")
+        _check(parts, f"{where}.alignments.{name}", {}, {"on": str, "conditions": dict})
+        conditions = alignments[name].get("conditions", {})
+        if unknown := sorted(set(parts.get("conditions", {})) - set(conditions)):
+            raise BadArgument(
+                f"{where}.alignments.{name}.conditions: expected {', '.join(conditions)}, got {', '.join(unknown)}"
+            )
+        alignments[name] |= {**parts, "conditions": {**conditions, **parts.get("conditions", {})}}
+    return merged | {"alignments": alignments}
+
+
+def _parse(given: Mapping[str, Any]) -> Recipe:
     name = _named(given["name"], "recipe: name")
     level = given.get("regions", "beryl")
     if level not in (levels := [known.lower() for known in LEVELS]):
@@ -100,7 +143,10 @@ def read_recipe(recipe: str | Path | Mapping[str, Any]) -> Recipe:
         raise BadArgument(f"recipe {name}: alignments: expected at least one, got none")
     alignments = tuple(_alignment(key, value) for key, value in given["alignments"].items())
     _refuse_same_names(alignments)
-    return Recipe(name, given["units"], given.get("trials", ""), level, alignments, given)
+    events, trials = given.get("events", "trials"), given.get("trials", "")
+    if events not in VARIABLES:
+        raise BadArgument(f"recipe {name}: events: expected a product of a session, such as trials, got {events!r}")
+    return Recipe(name, given["units"], events, trials, level, alignments, given, {})
 
 
 def _read(recipe: str | Path) -> dict[str, Any]:
@@ -125,7 +171,7 @@ def _alignment(name: str, given: Any) -> Alignment:
     for condition, expression in conditions.items():
         if not isinstance(expression, str):
             raise BadArgument(
-                f"{where}.conditions.{condition}: expected an expression over the columns of the trials, such as "
+                f"{where}.conditions.{condition}: expected an expression over the columns of the events, such as "
                 f"'choice == 1', got {expression!r}"
             )
     try:

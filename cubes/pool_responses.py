@@ -46,12 +46,13 @@ def responses(root: Path, member: Member, rows: Ints, recipe: Recipe) -> dict[st
     spikes, _ = open_source(root, member.spikes)
     times, sizes = spikes_of_units(spikes, rows)
     first, last = spikes.attrs.get("first_spike_s", 0.0), spikes.attrs.get("last_spike_s", 0.0)
-    frame = _trials(root, member, recipe)
+    recipe = recipe.of(member.dataset)
+    frame = _events(root, member, recipe)
     made: dict[str, NDArray[Any]] = {}
     for alignment in recipe.alignments:
         events = frame[alignment.on].to_numpy(np.float64)
         whole = _whole(events, alignment.window, min(0.0, first), last)
-        chosen = [rows_where(frame, expression, "trials") for expression in alignment.conditions.values()]
+        chosen = [rows_where(frame, expression, recipe.events) for expression in alignment.conditions.values()]
         wanted = np.zeros((len(chosen), len(events)), bool)
         for row, trials in zip(wanted, chosen, strict=True):
             row[trials] = whole[trials]
@@ -90,14 +91,14 @@ def spikes_of_units(spikes: xr.Dataset, rows: Ints) -> tuple[Floats, Ints]:
     return times, sizes
 
 
-def _trials(root: Path, member: Member, recipe: Recipe) -> pd.DataFrame:
-    """The trials that the recipe takes, with the columns that it needs."""
-    trials, _ = open_source(root, member.trials)
+def _events(root: Path, member: Member, recipe: Recipe) -> pd.DataFrame:
+    """The events that the recipe takes, with the columns that it needs."""
+    events, _ = open_source(root, member.events)
     expressions = [text for alignment in recipe.alignments for text in alignment.conditions.values()]
-    columns = [name for name, variable in trials.variables.items() if variable.dims == ("trial",)]
-    events = [alignment.on for alignment in recipe.alignments]
-    frame = unit_frame(trials, names_in([*events, *expressions, recipe.trials], map(str, columns)))
-    kept = rows_where(frame, recipe.trials, "trials") if recipe.trials else slice(None)
+    times = [alignment.on for alignment in recipe.alignments]
+    columns = [name for name, variable in events.variables.items() if variable.dims == events.variables[times[0]].dims]
+    frame = unit_frame(events, names_in([*times, *expressions, recipe.trials], map(str, columns)))
+    kept = rows_where(frame, recipe.trials, recipe.events) if recipe.trials else slice(None)
     return frame.iloc[kept].reset_index(drop=True)
 
 

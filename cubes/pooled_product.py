@@ -71,7 +71,7 @@ class PooledProduct:
         }
         _, lacking = shared_metrics(self.members)
         notes = [f"metrics left out, as not all insertions have them: {', '.join(lacking)}"] if lacking else []
-        sources = [source for member in self.members for source in (member.spikes, member.trials)]
+        sources = [source for member in self.members for source in (member.spikes, member.events)]
         return Origin(Insertion("", "", ""), facts, sources, notes)
 
     def arrays(self, inputs: object) -> tuple[tuple[ArrayPlan, ...], tuple[Region, ...]]:
@@ -110,7 +110,7 @@ class PooledProduct:
         labels = region_labels(units[f"acronym_{self.recipe.level}"].values, self.recipe.level)
         n_units = labels.pop("n_units")
         for alignment in self.recipe.alignments:
-            labels |= alignment_labels(alignment)
+            labels |= alignment_labels(alignment, self.recipe)
         return xr.Dataset({"n_units": n_units}, units | labels)
 
     def blocks(self, inputs: object, arrays: tuple[ArrayPlan, ...], region: Region) -> Blocks:

@@ -38,9 +38,10 @@ def pool(
 ) -> xr.Dataset:
     """Pool the responses of the units of many insertions into one store, ``<root>/pooled/<name>.zarr``.
 
-    It is made of the stores ``spikes`` of the insertions and ``trials`` of their sessions, and is built as every store:
-    what is complete stays after an interruption, and the same call goes on there. With nothing changed, the same call
-    only opens it.
+    It is made of the stores ``spikes`` of the insertions and ``trials`` of their sessions, or the events that the
+    recipe names, and is built as every store: what is complete stays after an interruption, and the same call goes on
+    there. With nothing changed, the same call only opens it. Insertions of several data sets may go into one, if the
+    recipe says under ``of`` what the events and conditions of the others are.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def pool(
         in the recording; ``a_region(region, condition_a, time_a)``, the mean over the units of a region, and
         ``a_region_n(region, condition_a)``, how many had trials. NaN where there are no trials. ``n_units(region)``.
         ``unit`` is the uuid (``<pid>:<cluster_id>`` if there is none), with the labels of its insertion, place and
-        quality as coordinates.
+        quality as coordinates, and ``source``, its data set.
 
     Raises
     ------

@@ -105,7 +105,7 @@ def _draw_trials(ax: Axes, values: xr.DataArray, trials: list[NDArray[np.intp]])
         ax.axhspan(row - 0.5, row + len(chosen) - 0.5, color=colour, alpha=0.07, lw=0)
         row += len(chosen)
     ax.set_ylim(max(row, 1) - 0.5, -0.5)
-    ax.set_ylabel("Trials", fontsize=12, color=INK)
+    ax.set_ylabel(f"{event_dim(values).capitalize()}s", fontsize=12, color=INK)
     _tidy(ax)
 
 
@@ -139,9 +139,8 @@ def _write_heading(figure: Figure, aligned: xr.Dataset, values: xr.DataArray, sd
     width = values["time"].attrs.get("bin_width")
     bins = f"bins of {1000 * width:g} ms" if width else ""
     smoothed = f"smoothed, sd {1000 * sd:g} ms" if sd else ""
+    dim = event_dim(values)
     left_out = int(np.isnan(values.values).all(axis=1).sum())
     missing = f"left out because they have no data: {left_out}" if left_out else ""
-    note = "; ".join(
-        part for part in (who, f"{values.sizes[event_dim(values)]} trials", bins, smoothed, missing) if part
-    )
+    note = "; ".join(part for part in (who, f"{values.sizes[dim]} {dim}s", bins, smoothed, missing) if part)
     figure.text(0.03, 0.91, note, fontsize=12, color=GREY)

@@ -59,6 +59,17 @@ FORMATS: dict[str, Format] = {IBL: Alf(), ALLEN_VBN: AllenNwb(), ALLEN_VC: Allen
 """By the name of the data set, `Insertion.dataset`."""
 
 
+def dataset_of(pid: str) -> str:
+    """The data set that a pid is of, which it begins with; that of the IBL if it begins with none.
+
+    Examples
+    --------
+    >>> dataset_of("allen-vbn-1044387384"), dataset_of("b1dfe7c5-067e-378b-9570-c974849ab428")
+    ('allen-vbn', 'ibl')
+    """
+    return next((name for name in FORMATS if pid.startswith(f"{name}-")), IBL)
+
+
 def format_of(insertion: Insertion) -> Format:
     """How the files of an insertion are read; raises InconsistentData for a data set that is not known here."""
     if insertion.dataset not in FORMATS:
