@@ -252,7 +252,7 @@ def _units(
     units = []
     for i, place in enumerate(order):
         probe, k = places[place]
-        times = np.empty(0) if i in silent else _spikes(rng, images, coding and i == 3)
+        times = np.empty(0) if i in silent else _spikes(rng, images, coding and i == 3, k % 3 == 0)
         row = (7 + 31 * k) % _SURFACE if k < N_UNITS - 1 else _SURFACE + 3  # the last one lies where there is no region
         metrics = {name: float(rng.uniform(0.01, 0.99)) for name in METRICS}
         metrics["firing_rate"] = len(times) / DURATION_S
@@ -267,8 +267,13 @@ def _units(
     return units
 
 
-def _spikes(rng: np.random.Generator, images: dict[str, NDArray], broken: bool) -> NDArray[np.float64]:
+def _spikes(
+    rng: np.random.Generator, images: dict[str, NDArray], broken: bool, responding: bool
+) -> NDArray[np.float64]:
     times = rng.uniform(0, DURATION_S, rng.poisson(8 * DURATION_S))
+    if responding:  # more to an image that is new
+        n = np.where(images["omitted"], 0, np.where(images["is_change"] == 1, 7, 3))
+        times = np.concatenate([times, np.repeat(images["start_time"], n) + rng.uniform(0.04, 0.14, n.sum())])
     edges = np.array([0.0, 0.01, 0.07, 0.3, 1.1, 5.01, 10.0, 20.23])  # of 10 ms bins
     at_images = np.concatenate([images["start_time"][:6], images["stop_time"][:4]])
     times = np.unique(np.concatenate([times, edges, at_images]))
