@@ -38,7 +38,9 @@ def align(
         the wheel or the position of a paw.
     events : (trial,) array or DataArray, or Dataset, seconds on the session clock
         Times, in any order; NaN where there is none. Of a Dataset, such as the product ``trials``, the times are the
-        variable `on`, and all other variables of its trials become coordinates of the result, to group by.
+        variable `on`, and all other variables of its trials become coordinates of the result, to group by. Events may
+        have a dimension of their own, such as the ``presentation`` of the product ``stimuli``, in the place of
+        ``trial``.
     window : (float, float), seconds
         Around the event, such as ``(-0.5, 1)``; bins lie wholly within it.
     width : float, str, Decimal or Fraction, seconds

@@ -47,7 +47,8 @@ def plan(
         the good channels of each shank taken away) and ``lfp_250hz_destriped`` (as IBL destripes: 0.5-300 Hz, bad
         channels interpolated); ``sync`` (the digital lines). Of the session: ``trials``, ``wheel``, ``wheel_moves``,
         ``licks``, ``passive``, ``epochs``, and of a camera ``pose_left``, ``motion_energy_left``, ``pupil_left``,
-        ``camera_times_left`` (also right, body); ``session`` stands for all of these that exist.
+        ``camera_times_left`` (also right, body); of Allen ``trials``, ``stimuli``, ``running``, ``licks``, ``rewards``,
+        ``eye_tracking``, ``optotagging``, ``invalid_times``; ``session`` stands for all of these that exist.
         By default what is linked or, if nothing is, ``spikes``, ``channels`` and ``counts_20ms``.
     root : path
         Folder of the stores; the store of a product is ``<root>/insertions/<pid>/<product>.zarr``, that of a session,
