@@ -7,7 +7,7 @@ versions of xarray turn into timedelta64.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +99,9 @@ CHANNEL = {
     "axial_um": Variable(("channel",), "f", "position along the probe, from the tip", "um"),
     **_locations("channel"),
 }
+
+CHANNEL_ID = {"ecephys_channel_id": Variable(("channel",), "i", "id of the channel in all tables and files of Allen")}
+"""Only of a data set that has one. It is a number, as there: its name says whose it is."""
 
 _GEOMETRY = {
     "channel": Variable(("channel",), "i", "row in the raw voltage file"),
@@ -229,7 +232,12 @@ def channel_variables(channels: Channels) -> dict[str, xr.Variable]:
         "axial_um": channels.axial_um,
         **location_arrays(channels.locations),
     }
-    return {name: to_variable(v, data[name]) for name, v in CHANNEL.items()}
+    return {name: to_variable(v, data[name]) for name, v in CHANNEL.items()} | _channel_ids(channels)
+
+
+def _channel_ids(channels: Channels) -> dict[str, xr.Variable]:
+    ids = channels.ids
+    return {} if ids is None else {name: to_variable(v, ids) for name, v in CHANNEL_ID.items()}
 
 
 def time_coordinate(grid: BinGrid) -> xr.Variable:
@@ -271,7 +279,7 @@ def published_channels(channels: Channels) -> dict[str, xr.Variable]:
         "shank": np.zeros(len(channels), np.int64),  # so far, only probes of one shank come with such LFP
         **location_arrays(channels.locations),
     }
-    return {name: to_variable(v, data[name]) for name, v in PUBLISHED_CHANNEL.items()}
+    return {name: to_variable(v, data[name]) for name, v in PUBLISHED_CHANNEL.items()} | _channel_ids(channels)
 
 
 def channel_quality(label: NDArray[np.int8]) -> dict[str, xr.Variable]:
@@ -348,27 +356,28 @@ def validate(ds: xr.Dataset) -> None:
         raise StoreError(f"not a valid product {product!r}: {'; '.join(problems)}")
 
 
-def expected(product: str, present: Iterable[object] = ()) -> dict[str, Variable]:
+def expected(product: str, present: Collection[object] = ()) -> dict[str, Variable]:
     """The variables that a product must have; of those that it may have, the ones among `present`."""
     from chunking import session_schema  # which describes its variables as this module does
 
     if product in session_schema.VARIABLES:
         return session_schema.required(product, present)
     kind = product.split("_")[0]
+    ids = {name: variable for name, variable in CHANNEL_ID.items() if name in present}
     if kind == "counts":
         return UNIT | {"time": TIME, "counts": COUNTS}
     if kind == "spikes":
         return UNIT | SPIKE | RAGGED
     if kind == "channels":
-        return CHANNEL
+        return CHANNEL | ids
     if kind == "sync":
         return SYNC
     if kind in ("ap", "lf"):
         return RAW_CHANNEL | KNOTS | {kind: voltage(kind)}
     if kind == "lfp":
         channel = {name: variable for name, variable in RAW_CHANNEL.items() if name not in GAINS}
-        if "knot_sample" in set(present):
-            return PUBLISHED_CHANNEL | KNOTS | {"lfp": LFP}
+        if "knot_sample" in present:
+            return PUBLISHED_CHANNEL | ids | KNOTS | {"lfp": LFP}
         quality = CHANNEL_QUALITY if product.endswith(("_car", "_destriped")) else {}
         return channel | quality | {"time": SAMPLE_TIME, "lfp": LFP, "saturated": SATURATED}
     if kind == "pooled":

@@ -109,7 +109,8 @@ def clean_electrodes(electrodes: Electrodes) -> tuple[Channels, list[str]]:
         notes.append("the file has a copy of the dorso-ventral in the place of the left-right coordinate: it is NaN")
     registered = np.isfinite(locations.ccf_ap).any()
     histology = "nwb" if registered else "nwb, not registered to the CCF"
-    return Channels(electrodes.number, electrodes.lateral_um, electrodes.axial_um, locations, histology), notes
+    e = electrodes
+    return Channels(e.number, e.lateral_um, e.axial_um, locations, histology, e.ids), notes
 
 
 def _without_copied_z(ccf: Floats) -> tuple[Floats, bool]:

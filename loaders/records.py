@@ -196,6 +196,8 @@ class Channels:
     histology : str
         Where the places come from: ``alf`` (files of the session), ``nwb`` or ``none``; if they have regions but no
         coordinates, ``nwb, not registered to the CCF``.
+    ids : (channel,) int64 or None
+        Universal id of the site, in a data set that has one.
     """
 
     raw_ind: Ints
@@ -203,6 +205,7 @@ class Channels:
     axial_um: Floats
     locations: Locations
     histology: str
+    ids: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.raw_ind)

@@ -150,6 +150,8 @@ def test_places(source, probes, root, k):
     session, probe = probes[pid]
     ds = cubes.open(root, pid)["channels"].to_dataset()
     np.testing.assert_array_equal(ds.raw_ind, np.arange(384))
+    np.testing.assert_array_equal(ds.ecephys_channel_id, probe.channel_ids)
+    assert ds.ecephys_channel_id.dtype == "int64"
     np.testing.assert_array_equal(ds.axial_um, probe.vertical_um)
     np.testing.assert_array_equal(ds.lateral_um, probe.horizontal_um)
     places = np.column_stack([ds.ccf_ap, ds.ccf_dv, ds.ccf_ml])
@@ -361,6 +363,7 @@ def test_lfp(source, probes, tmp_path, k, dtype):
     order, rows = sorted_lfp(probe)
     assert (ds.lfp.dims, ds.lfp.dtype) == (("channel", "time"), dtype)
     assert ds.channel.values.tolist() == rows.tolist()
+    assert ds.ecephys_channel_id.values.tolist() == probe.channel_ids[rows].tolist()
     np.testing.assert_array_equal(ds.y_um, probe.vertical_um[rows])
     assert ds.acronym_allen.values.tolist() == [probe.acronyms[row] for row in rows]
     if dtype == "int16":
