@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FIRST_BYTES = 1 << 22
 """Read at once when a file is opened: most of what describes a file lies at its begin."""
 BLOCK_BYTES = 1 << 20
-_BLOCKS = 64
+_BLOCKS = 16  # the tree of a dataset in chunks is gone through once: more would only be held
 
 
 @contextmanager

@@ -150,6 +150,7 @@ class Hdf5Array:
                 cell[0] += grid.start * self.chunks[0]
                 at = int(begin[k] - begin[first])
                 yield cell, self._decode(stored[at : at + int(size[k])], int(skipped[place]), cell)
+            del stored  # or two runs would be held while the next one is read
 
     def _decode(self, stored: bytes, skipped: int, cell: Sequence[int]) -> NDArray[Any]:
         n_bytes = prod(self.chunks) * self.dtype.itemsize

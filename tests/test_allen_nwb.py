@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import sys
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -12,11 +13,12 @@ import pytest
 import xarray as xr
 from allen_files import BUCKET, write_coding_release
 from allen_nwb_files import write_lfp, write_session
-from allen_truth import LFP_HZ, METRICS
+from allen_truth import LFP_HZ, METRICS, Lfp
 from s3_server import versioned_bucket
 
 import cubes
 from chunking.build import StoreTask
+from chunking.encode import create_arrays
 from chunking.manifest import store_files
 from chunking.products import parse_product
 from loaders.errors import CorruptData, InconsistentData, NotFound, PlanRefused
@@ -435,6 +437,32 @@ def test_every_chunk_is_proven_and_not_a_sample_of_them(one, tmp_path):
     with pytest.raises(InconsistentData, match=r"no whole steps of 0.195 uV, as others are; build it with lfp_dtype"):
         cubes.build(plan)
     assert not (tmp_path / "insertions" / pid / f"{LFP}.zarr").exists()
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "chunked"])
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_no_task_of_lfp_holds_more_than_the_plan_says(allen_release, tmp_path, layout, dtype):
+    session, n = allen_release.sessions[0], 60_000
+    probe = session.probes[0]
+    rows, stamps = 4 * np.arange(96) + 2, np.arange(n) / LFP_HZ
+    samples = np.random.default_rng(0).normal(0, 300, (n, len(rows))).astype(np.int16)
+    values = samples.astype(np.float32) * np.float32(probe.lfp.gain_v)
+    lfp = Lfp(samples, probe.lfp.gain_v, values, stamps, probe.channel_ids[rows], rows, layout)
+    write_lfp(tmp_path / "files/probe_probeA_lfp.nwb", session, probe, lfp)
+    source = Files(session, tmp_path / "files")
+    plan = cubes.plan(source, [next(iter(source.probes))], [LFP], root=tmp_path, lfp_dtype=dtype)
+    (store,) = plan.stores
+    inputs, product = Inputs(source, store.pid), parse_product(LFP, plan.options, "allen-vbn")
+    create_arrays(tmp_path / "store", store.arrays)
+    task = StoreTask(tmp_path / "store", product, inputs, store.arrays, {})
+    _ = inputs.lfp
+    tracemalloc.start()
+    try:
+        task(store.regions[0])
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 1.5 * values.nbytes < held <= store.task_bytes < 2.5 * held
 
 
 def test_other_rates_and_suffixes_are_refused(source, probes, tmp_path):

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -206,6 +207,24 @@ def test_what_is_stored_otherwise_is_refused_by_name(tmp_path):
         file["data"] = np.arange(3)
     with pytest.raises(BadArgument, match="user block"):
         index_of(tmp_path / "block.h5")
+
+
+@pytest.mark.parametrize("chunks", [None, (2048, 8), (7000, 96), (90_000, 3)], ids=str)
+def test_a_read_holds_no_more_than_it_says(tmp_path, chunks):
+    values = np.random.default_rng(0).random((100_000, 96), np.float32)  # more than one run of chunks, incompressible
+    packed = {"chunks": chunks, "compression": "gzip", "compression_opts": 1, "shuffle": True} if chunks else {}
+    with h5py.File(tmp_path / "big.h5", "w") as file:
+        file.create_dataset("data", data=values, **packed)
+    array = index_of(tmp_path / "big.h5")
+    array.read(0, 1)  # opens the file
+    tracemalloc.start()
+    try:
+        read = array.read(10_000, 90_000)
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(read, values[10_000:90_000])
+    assert read.nbytes <= held <= array.read_holds(10_000, 90_000) + 100_000
 
 
 def test_rows_outside_are_refused(chunked):
