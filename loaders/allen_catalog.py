@@ -33,6 +33,11 @@ class Release(Protocol):
         """The release; empty if there is only one."""
         ...
 
+    @property
+    def date_column(self) -> str:
+        """Where the table of sessions has the day of the recording, as it was where it was made; empty if nowhere."""
+        ...
+
     def read(self, name: str) -> pd.DataFrame:
         """A table by its name in `loaders.allen_tables.ALL`."""
         ...
@@ -175,10 +180,10 @@ class AllenCatalog:
 
     @cached_property
     def _insertions(self) -> dict[str, Insertion]:
-        self._need("ecephys_sessions", "mouse_id", "date_of_acquisition")
+        self._need("ecephys_sessions", "mouse_id", *filter(None, [self.release.date_column]))
         self._need("probes", "name")
         rows = tables.joined(self.table("probes"), self.table("ecephys_sessions"), "ecephys_session_id", "session")
-        found = [_insertion(row, self.release.dataset) for _, row in rows.iterrows()]
+        found = [_insertion(row, self.release) for _, row in rows.iterrows()]
         return {insertion.pid: insertion for insertion in in_order(found)}
 
     def _of_probe(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -186,14 +191,15 @@ class AllenCatalog:
         return tables.joined(rows, self.table("ecephys_sessions"), "ecephys_session_id", "session")
 
 
-def _insertion(row: pd.Series, dataset: str) -> Insertion:
+def _insertion(row: pd.Series, release: Release) -> Insertion:
+    dataset, dated = release.dataset, release.date_column
     return Insertion(
         pid=f"{dataset}-{row['ecephys_probe_id']}",
         eid=f"{dataset}-{row['ecephys_session_id']}",
         probe=str(row["name"]),
         lab="allen",
         subject=str(row["mouse_id"]),
-        date=str(row["date_of_acquisition"])[:10],  # as it stands there: Visual Behavior has local times, called UTC
+        date=str(row[dated])[:10] if dated else "",
         comment=_comment(row),
         dataset=dataset,
         session_comment=_comment(row),

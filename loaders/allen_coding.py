@@ -85,6 +85,9 @@ class CodingRelease:
 
     dataset = "allen-vc"
     version = ""
+    date_column = ""
+    """`date_of_acquisition` is when a session was packaged, months after its recording, and so is the start time in its
+    file: an insertion has no date rather than a wrong one."""
 
     def __init__(self, folder: str | Path | None = None, *, cache: str | Path, endpoint: str | None = None) -> None:
         self._folder = None if folder is None else Path(folder).absolute()

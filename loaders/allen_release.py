@@ -66,6 +66,8 @@ class AllenRelease:
     """
 
     dataset = "allen-vbn"
+    date_column = "date_of_acquisition"
+    """It is the local time in Seattle, although it says +00:00: the day as it stands there is that of the recording."""
 
     def __init__(
         self,

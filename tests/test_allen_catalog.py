@@ -3,8 +3,11 @@
 import json
 import logging
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,10 +66,26 @@ def test_insertions_are_named_in_a_namespace_of_their_own(local, allen_release):
         assert insertion.eid == f"allen-vbn-{session.session_id}"
         assert (insertion.probe, insertion.subject) == (probe.name, str(session.mouse_id))
         assert insertion.dataset == "allen-vbn"
-        # The table says +00:00; the date is that of the day in Seattle, not that of the same hour in UTC.
         assert insertion.date == session.start.date().isoformat()
     with pytest.raises(NotFound, match=r"allen-vbn-7': not in allen-vbn 0\.5\.0, which has"):
         local.insertion("allen-vbn-7")
+
+
+def test_the_date_is_the_day_in_seattle_as_in_the_file(local, allen_release):
+    """The table has the local time under the name of UTC; the start time in the file has its true offset."""
+    evening = allen_release.sessions[2]
+    with h5py.File(allen_release.bucket / allen_release.session_key(evening)) as file:
+        start = datetime.fromisoformat(file["session_start_time"].asstr()[()])
+    assert start.astimezone(UTC).date() > start.date() == start.astimezone(ZoneInfo("America/Los_Angeles")).date()
+    table = local.table("ecephys_sessions").set_index("ecephys_session_id")
+    assert table.date_of_acquisition[ABNORMAL] == f"{start:%Y-%m-%d %H:%M:%S.%f}+00:00"
+    assert local.insertion(pid_of(evening)).date == start.date().isoformat() == "2020-11-25"
+
+
+def test_the_date_is_not_moved_from_utc_to_seattle(local, allen_release):
+    sessions = local.table("ecephys_sessions")
+    sessions.loc[0, "date_of_acquisition"] = "2020-08-19 00:30:00.000000+00:00"
+    assert local.insertion(pid_of(allen_release.sessions[0])).date == "2020-08-19"
 
 
 def test_what_is_abnormal_goes_into_the_comment(local, allen_release):

@@ -45,6 +45,8 @@ def test_a_session_has_the_files_that_are_listed(source, coding):
     insertions = source.insertions()
     assert [insertion.pid for insertion in insertions] == [f"allen-vc-{probe.probe_id}" for probe in session.probes]
     assert {insertion.eid for insertion in insertions} == {f"allen-vc-{session.session_id}"}
+    assert source.table("ecephys_sessions").date_of_acquisition.str[:4].tolist() == ["2019"]  # of packaging
+    assert {insertion.date for insertion in insertions} == {""}
     records = source.datasets(insertions[0])
     assert [record.collection for record in records] == ["probeA", ""]  # probeB has no LFP, whatever a flag says
     fetch(records)

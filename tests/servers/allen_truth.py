@@ -144,7 +144,7 @@ def sessions() -> list[Session]:
         ),
         _session(
             *(1065437523, 1065449881, 544358, "Sst-IRES-Cre/wt;Ai32(RCL-ChR2(H134R)_EYFP)/wt", "M"),
-            "2020-11-25T15:09:33.100000-08:00",
+            "2020-11-25T17:09:33.100000-08:00",  # in UTC the next day
             lfps=(None, ("chunked", 0.195e-6, False, True)),
             abnormal_histology="['Right Cortex', 'Hippocampus']",
             abnormal_activity="[12, 30]",
