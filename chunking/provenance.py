@@ -122,9 +122,12 @@ def describe_sources(files: Iterable[SourceFile | SourceStore]) -> list[dict[str
 
 
 def _source(file: SourceFile | SourceStore) -> dict[str, Any]:
-    """A file by its path, size and hash. That of voltage is in its own header; its md5 only some catalogs know."""
+    """A file by its path, size and hash, and the list that it is of if its release has one.
+
+    The hash of voltage is in its own header; its md5 only some catalogs know.
+    """
     if isinstance(file, SourceStore):
         return asdict(file)
     hashes = {"sha1": file.sha1} if file.rel_path.endswith(_VOLTAGE) else {"md5": file.md5, "blake2b": file.blake2b}
-    known = {name: value for name, value in hashes.items() if value}
+    known = {name: value for name, value in (hashes | {"listed_in": file.listed_in}).items() if value}
     return {"path": file.rel_path, "revision": file.revision, "bytes": file.size} | known

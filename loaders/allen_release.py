@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -84,7 +85,7 @@ class AllenRelease:
         self.folder = None if folder is None else Path(folder).absolute()
         self._cache = Path(cache).absolute()
         self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or None
-        self.manifest = self._read_manifest(None if manifest is None else Path(manifest))
+        self.manifest, self._listed_in = self._read_manifest(None if manifest is None else Path(manifest))
         if self.folder is not None and (newer := self.newer()):
             log.warning("%s: has the releases %s too; this is %s", self.folder, ", ".join(newer), version)
 
@@ -101,6 +102,7 @@ class AllenRelease:
             url=self._url(file.bucket, file.key, file.version_id) if remote else "",
             cache=self._cache if remote else None,
             blake2b=file.blake2b,
+            listed_in=self._listed_in,
         )
 
     def read(self, name: str) -> pd.DataFrame:
@@ -151,15 +153,17 @@ class AllenRelease:
         places = (self.folder / f"{PROJECT}-{self.version}" / rel_path, self.folder / PROJECT / rel_path)
         return next((path for path in places if path.is_file()), None)
 
-    def _read_manifest(self, given: Path | None) -> Manifest:
+    def _read_manifest(self, given: Path | None) -> tuple[Manifest, str]:
+        """The manifest, and what the provenance says of it."""
         path = given or self._find_manifest()
         try:
-            found = parse_manifest(path.read_bytes(), str(path))
+            text = path.read_bytes()
+            found = parse_manifest(text, str(path))
         except OSError as error:
             raise NotFound(f"manifest {path}: cannot be read ({error.strerror})") from error
         if found.version != self.version:
             raise InconsistentData(f"manifest {path}: expected that of release {self.version}, got {found.version}")
-        return found
+        return found, f"{manifest_name(self.version)}, blake2b {hashlib.blake2b(text).hexdigest()}"
 
     def _find_manifest(self) -> Path:
         name = manifest_name(self.version)

@@ -55,7 +55,10 @@ def as_listed(record: DatasetRecord, source: ByteSource) -> SourceFile:
     if record.size not in (None, source.size):
         raise CorruptData(f"{source.name}: expected {record.size} bytes as in the catalog, got {source.size}")
     md5, blake2b = record.md5 or "", record.blake2b or ""
-    return SourceFile(record.rel_path, record.revision, source.size, md5, record.id, blake2b=blake2b)
+    listed_in = record.listed_in
+    return SourceFile(
+        record.rel_path, record.revision, source.size, md5, record.id, blake2b=blake2b, listed_in=listed_in
+    )
 
 
 def _one(found: list[DatasetRecord], what: str) -> DatasetRecord:

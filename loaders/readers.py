@@ -71,8 +71,8 @@ def check_file(record: DatasetRecord) -> SourceFile:
     digest = hash_of(path, algorithm)
     if expected not in (None, digest):
         raise CorruptData(f"{path}: expected {algorithm} {expected} as in the catalog, got {digest}; fetch it again")
-    hashes = {"md5": ""} | {algorithm: digest}
-    return SourceFile(record.rel_path, record.revision, size, id=record.id, confirmed=expected is not None, **hashes)
+    known = {"md5": "", "listed_in": record.listed_in} | {algorithm: digest}
+    return SourceFile(record.rel_path, record.revision, size, id=record.id, confirmed=expected is not None, **known)
 
 
 def read_npy(path: Path, *, kinds: str, ndim: int = 1) -> NDArray[Any]:

@@ -86,6 +86,8 @@ class DatasetRecord:
         Folder that a fetched file must lie in; None if nothing can be fetched.
     blake2b : str or None
         Another hash, of 64 bytes, where the catalog has that one and no md5.
+    listed_in : str
+        The list of files that it is of, with its hash, where its release has one.
     """
 
     rel_path: str
@@ -101,6 +103,7 @@ class DatasetRecord:
     version: str = ""
     cache: Path | None = None
     blake2b: str | None = None
+    listed_in: str = ""
 
     @property
     def checksum(self) -> tuple[str, str | None]:
@@ -257,6 +260,7 @@ class SourceFile:
     `md5` is empty for voltage whose catalog has none, and where the catalog has `blake2b` instead; `sha1` is that of a
     compressed file by its own header.
     `confirmed` says whether the catalog has a hash that agreed; without one, `md5` is that of what was read.
+    `listed_in` is that of its `DatasetRecord`.
     """
 
     rel_path: str
@@ -267,6 +271,7 @@ class SourceFile:
     sha1: str = ""
     confirmed: bool = False
     blake2b: str = ""
+    listed_in: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Allen NWB files as cubes, against the truth of the generated release and against brute force."""
 
+import hashlib
 import json
 import logging
 import pickle
@@ -21,7 +22,7 @@ from chunking.build import StoreTask
 from chunking.encode import create_arrays
 from chunking.manifest import store_files
 from chunking.products import parse_product
-from loaders.errors import CorruptData, InconsistentData, NotFound, PlanRefused
+from loaders.errors import CorruptData, InconsistentData, NotFound, PlanRefused, StoreError
 from loaders.inputs import Inputs
 from loaders.records import DatasetRecord, Insertion
 
@@ -216,6 +217,29 @@ def test_stores_verify_and_compare_with_the_files(source, probes, root, tmp_path
     for ds in (xr.open_zarr(root / f"insertions/{pid}/{name}.zarr", chunks=None) for name in SORTING):
         sources = json.loads(ds.attrs["sources"])
         assert [file["path"] for file in sources] == [f"ecephys_session_{probes[pid][0].session_id}.nwb"]
+
+
+def test_stores_know_the_manifest_of_their_release_and_another_one_is_told(allen_release, tmp_path):
+    pid = f"allen-vbn-{allen_release.sessions[0].probes[0].probe_id}"
+    folder = allen_release.sdk_cache(tmp_path / "sdk", only=["project_metadata", "1044385384"])
+    (manifest,) = folder.glob("*_project_manifest_*.json")
+    text = manifest.read_bytes()
+    root = tmp_path / "stores"
+    cubes.build(cubes.plan(cubes.source("allen-vbn", folder), [pid], ["channels", LFP], root=root))
+    said = f"{manifest.name}, blake2b {hashlib.blake2b(text).hexdigest()}"
+    for name in ("channels", LFP):
+        (file,) = json.loads(xr.open_zarr(root / f"insertions/{pid}/{name}.zarr", chunks=None).attrs["sources"])
+        assert (file["listed_in"], file["revision"]) == (said, "0.5.0")
+    manifest.write_bytes(text.replace(b"2.16.2", b"2.16.3"))  # the same files, listed anew
+    again = cubes.source("allen-vbn", folder)
+    report = cubes.verify(root, level="full", source=again)
+    changes = "; ".join(problem.what for problems in report.values() for problem in problems)
+    for path in ("ecephys_session_1044385384.nwb", "probe_probeA_lfp.nwb"):
+        assert f"the source has changed since the build: {path} has listed_in {manifest.name}" in changes
+    chunk = next(path for path in (root / f"insertions/{pid}/{LFP}.zarr/lfp/c").rglob("*") if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-5])
+    with pytest.raises(StoreError, match="listed_in"):
+        cubes.repair(root, again)
 
 
 # -- Visual Coding
