@@ -70,6 +70,10 @@ def align(
 
     Notes
     -----
+    Samples know where their recording was interrupted, if their clock does, as that of published LFP: `coverage` leaves
+    interruptions out, and bins that reach into one are NaN. Of spikes and counts only the begin and the end are known:
+    an interruption, or a time that the source calls invalid, is covered, and its bins hold the spikes that there are.
+
     A spike at `t` is in the bin ``[low, high)`` of an event when ``event + low <= t < event + high`` in float64, `low`
     and `high` being the correctly rounded multiples of `stride`, and `width`, from the start of the window on.
 

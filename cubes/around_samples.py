@@ -70,12 +70,28 @@ class Samples:
             raise BadArgument("source: its samples are not evenly spaced; give width for means in bins")
         return interval
 
+    def pieces(self, low: float, high: float) -> list[tuple[float, float]]:
+        """The parts of the recording from `low` to `high` (s) between which it was interrupted."""
+        starts, ends = [low], [high]
+        if self._clock:
+            times, gaps = self._clock.clock.knot_time, np.flatnonzero(_gaps(self._clock.clock))
+            starts, ends = [low, *times[gaps + 1].tolist()], [*times[gaps].tolist(), high]
+        found = ((max(low, a), min(high, b)) for a, b in zip(starts, ends, strict=True))
+        return [(a, b) for a, b in found if a < b]
+
+
+def _gaps(clock: Clock) -> NDArray[np.bool_]:
+    """Between which knots of a clock the recording was interrupted."""
+    samples, seconds = np.diff(clock.knot_sample), np.diff(clock.knot_time)
+    longest = int(np.argmax(samples))
+    gaps: NDArray[np.bool_] = seconds > _GAP * samples * (seconds[longest] / samples[longest])
+    return gaps
+
 
 def _slope_besides_gaps(clock: Clock) -> float | None:
     """Seconds a sample of a clock that has interruptions; None if it has none."""
+    gap = _gaps(clock)
     samples, seconds = np.diff(clock.knot_sample), np.diff(clock.knot_time)
-    longest = int(np.argmax(samples))
-    gap = seconds > _GAP * samples * (seconds[longest] / samples[longest])
     return float(seconds[~gap].sum() / samples[~gap].sum()) if gap.any() else None
 
 
@@ -113,7 +129,8 @@ def mean_in_bins(
     samples = Samples(signal)
     events = times.values.astype(np.float64)
     low, high = samples.at(np.array([0, samples.n - 1])) if support is None else support
-    coverage = window.coverage(events, float(low), float(high))
+    pieces = samples.pieces(float(low), float(high)) or [(float(low), float(high))]
+    coverage: Floats = np.sum([window.coverage(events, *piece) for piece in pieces], axis=0)
     first, after = (samples.before((events[:, None] + edges).ravel()) for edges in (window.low(), window.high()))
     first, after = first.reshape(coverage.shape), after.reshape(coverage.shape)
     data = _means(signal, first, np.where(coverage == 1, after, first))

@@ -440,6 +440,20 @@ def test_alignment_does_not_reach_across_the_gap(source, probes, tmp_path):
         np.testing.assert_array_equal(around.coverage[i] > 0, known)
 
 
+def test_bins_that_reach_into_the_gap_are_nan_and_not_covered(source, probes, tmp_path):
+    pid = list(probes)[2]
+    lfp = probes[pid][1].lfp
+    cubes.build(cubes.plan(source, [pid], [LFP], root=tmp_path))
+    before, after = lfp.timestamps[5999], lfp.timestamps[6000]
+    events = np.array([before - 0.35, before - 0.05, (before + after) / 2, after - 0.025, after + 0.2])
+    around = cubes.align(cubes.open(tmp_path, pid)[LFP].lfp, events, window=(0, 0.1), width=0.1)
+    np.testing.assert_allclose(around.coverage[:, 0], [1, 0.5, 0, 0.75, 1], rtol=0, atol=1e-6)
+    assert np.isnan(around.lfp).all("channel")[:, 0].values.tolist() == [False, True, True, True, False]
+    inside = (lfp.timestamps >= events[0]) & (lfp.timestamps < events[0] + 0.1)
+    expected = lfp.values[inside].T[sorted_lfp(probes[pid][1])[0]].mean(1) * np.float32(1e6)
+    np.testing.assert_allclose(around.lfp[:, 0, 0], expected, rtol=1e-4, atol=0.01)
+
+
 def test_samples_that_are_no_steps_of_a_gain_stay_float(source, probes, tmp_path):
     pid = list(probes)[3]
     lfp = probes[pid][1].lfp
