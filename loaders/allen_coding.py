@@ -80,7 +80,7 @@ class CodingRelease:
     Raises
     ------
     NotFound
-        If the folder does not exist.
+        If the folder does not exist, or has not all tables.
     """
 
     dataset = "allen-vc"
@@ -93,9 +93,13 @@ class CodingRelease:
         self._folder = None if folder is None else Path(folder).absolute()
         if self._folder is not None:
             mounted = self._folder / PREFIX
-            self._folder = mounted if mounted.is_dir() else self._folder
-            if not self._folder.is_dir():
-                raise NotFound(f"folder {self._folder}: does not exist")
+            self._folder = place = mounted if mounted.is_dir() else self._folder
+            names = [f"{table.name}.csv" for table in _TABLES.values()]
+            if lost := [name for name in names if not (place / name).is_file()]:
+                raise NotFound(
+                    f"folder {place}: has no {', '.join(lost)}; name the one with the tables of Visual Coding, or the "
+                    f"one with {PREFIX} in it"
+                )
         self._cache = Path(cache).absolute()
         self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or None
 

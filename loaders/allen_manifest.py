@@ -87,7 +87,7 @@ def parse_version(text: str) -> tuple[int, int, int]:
     >>> max(["0.9.0", "0.10.0"], key=parse_version)
     '0.10.0'
     """
-    if not re.fullmatch(r"\d+\.\d+\.\d+", text):
+    if not re.fullmatch(r"\d+\.\d+\.\d+", str(text)):  # a float, from whoever forgot the quotes
         raise BadArgument(f"version: expected one such as 0.5.0, got {text!r}")
     major, minor, patch = map(int, text.split("."))
     return major, minor, patch

@@ -169,10 +169,10 @@ class AllenRelease:
         name = manifest_name(self.version)
         if self.folder is not None:
             if not self.folder.is_dir():
-                raise NotFound(f"folder {self.folder}: does not exist")
+                raise NotFound(f"folder {self.folder}: {'is a file' if self.folder.exists() else 'does not exist'}")
             found = [place / name for place in _manifest_folders(self.folder) if (place / name).is_file()]
             if not found:
-                have = ", ".join(self.versions()) or "none"
+                have = ", ".join(self.versions()) or f"none; name the one with {name} or {PROJECT}/manifests in it"
                 raise NotFound(f"folder {self.folder}: has no manifest of release {self.version}; it has {have}")
             return found[0]
         url = self._url(BUCKET, f"{PROJECT}/manifests/{name}")

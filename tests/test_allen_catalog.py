@@ -421,7 +421,18 @@ def test_the_command_line_takes_the_bucket(server, tmp_path, capsys, monkeypatch
 def test_what_is_no_release_is_refused(tmp_path):
     with pytest.raises(NotFound, match="does not exist"):
         cubes.source("allen-vbn", tmp_path / "none", cache=tmp_path / "cache")
-    with pytest.raises(NotFound, match=r"no manifest of release 0\.5\.0; it has none"):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotFound, match="file: is a file"):
+        cubes.source("allen-vbn", tmp_path / "file", cache=tmp_path / "cache")
+    name = r"visual-behavior-neuropixels_project_manifest_v0\.5\.0\.json"
+    with pytest.raises(NotFound, match=rf"no manifest of release 0\.5\.0; it has none; name the one with {name} or"):
         cubes.source("allen-vbn", tmp_path, cache=tmp_path / "cache")
+    with pytest.raises(BadArgument, match=r"version: expected one such as 0\.5\.0, got 0\.5"):
+        cubes.source("allen-vbn", tmp_path, version=0.5)
+    for folder in (tmp_path / "none", tmp_path):
+        with pytest.raises(
+            NotFound, match=r"has no sessions\.csv, probes\.csv, channels\.csv, units\.csv; name the one"
+        ):
+            cubes.source("allen-vc", folder)
     with pytest.raises(BadArgument, match=r"source 'allen-vbn'.*it takes folder, version"):
         cubes.source("allen-vbn", tmp_path, revision="0.5.0")
