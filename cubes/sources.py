@@ -46,8 +46,8 @@ def source(kind: str, folder: str | Path | None = None, **options: Any) -> Catal
     ``allen-vbn`` a release of the Allen Visual Behavior recordings: of the public bucket, or of `folder`, a cache
                   folder of the SDK or the bucket as it is mounted; ``version=``, ``cache=``, ``endpoint=``,
                   ``manifest=`` (a path), ``old=`` (allow releases before 0.5.0, whose LFP has a wrong scale)
-    ``allen-vc``  the Allen Visual Coding recordings, whose files have no hashes: of the public bucket, or of
-                  `folder`; ``cache=``, ``endpoint=``
+    ``allen-vc``  the Allen Visual Coding recordings, whose files have no hashes, and whose tables no dates of
+                  recording: of the public bucket, or of `folder`; ``cache=``, ``endpoint=``
     ============= ==========================================================================================
 
     Parameters
