@@ -64,9 +64,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         *_named("counts_20ms"),
         Layout("100 x 30,000", "as balanced, in half as many files", (100, 30_000)),
         Layout("100 x 60,000", "as balanced, in a fourth of the files: builds, and sweeps far away", (100, 60_000)),
-        Layout("200 x 15,000", "windows and events, in fewer files", (200, 15_000)),
         Layout("all x 60,000", "all units at a time, in long pieces", (WHOLE, 60_000)),
-        Layout("30 x 240,000", "small groups of units over long times", (30, 240_000)),
         Layout("50 x 15,000 in shards", "small chunks in few files", (50, 15_000), (1000, 60_000)),
     ),
     "spikes": (
@@ -79,7 +77,6 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "ap": (
         *_named("ap"),
         Layout("32 x 1 s", "neighbouring channels in short windows", (32, AP_HZ)),
-        Layout("32 x 8 s", "neighbouring channels over time", (32, 8 * AP_HZ)),
         Layout("384 x 0.1 s in shards", "windows of milliseconds, in few files", (384, AP_HZ // 10), (384, 8 * AP_HZ)),
         Layout("96 x 1 s in shards", "as balanced, in few files", (96, AP_HZ), (384, 8 * AP_HZ)),
         Layout("32 x 1 s in shards", "neighbouring channels, in few files", (32, AP_HZ), (384, 8 * AP_HZ)),
@@ -87,7 +84,6 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "lf": (
         *_named("lf"),
         Layout("384 x 1 s", "as mtscomp cuts", (384, LF_HZ)),
-        Layout("96 x 20 s", "between windows and channels", (96, 20 * LF_HZ)),
         Layout("32 x 10 s", "as balanced, shorter in time", (32, 10 * LF_HZ)),
         Layout("32 x 10 s in shards", "channels and windows alike, in few files", (32, 10 * LF_HZ), (384, 60 * LF_HZ)),
         Layout("96 x 10 s in shards", "windows first, in few files", (96, 10 * LF_HZ), (384, 60 * LF_HZ)),
