@@ -75,8 +75,10 @@ def read_nwb_table(group: h5py.Group, notes: list[str]) -> NwbTable:
     columns: dict[str, NDArray[Any]] = {}
     ragged: dict[str, tuple[NDArray[Any], Ints]] = {}
     for key, data in group.items():
-        if key == "id" or key.endswith("_index") or not hasattr(data, "dtype") or _is_reference(data):
+        if key == "id" or not hasattr(data, "dtype") or _is_reference(data):
             continue
+        if key.endswith("_index") and key.removesuffix("_index") in group:
+            continue  # ends of the rows of that column; ``image_index`` alone is one of its own
         if data.ndim != 1 or not _USABLE.fullmatch(key):
             notes.append(f"{name}: the column {key!r} is left out, because it is not one value a row")
         elif f"{key}_index" in group:

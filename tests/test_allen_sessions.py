@@ -314,11 +314,13 @@ def test_numbers_and_text_of_tables(tmp_path):
         file["t/missing"], file["t/real"] = np.array([-99, 3]), np.array([-99.0, 3.0])
         file["t/words"] = np.array(["N/A", "a"], dtype=h5py.string_dtype("utf-8", 5))
         file["t/refs"] = np.array([file["t"].ref] * 2, dtype=h5py.ref_dtype)
+        file["t/image_index"], file["t/refs_index"] = np.array([7, 8]), np.array([1, 2], np.uint8)
         table = read_nwb_table(file["t"], notes := [])
     np.testing.assert_array_equal(table.columns["missing"], [np.nan, 3])
     np.testing.assert_array_equal(table.columns["real"], [-99, 3])
     assert table.columns["words"].tolist() == ["", "a"]
-    assert set(table.columns) == {"missing", "real", "words"}
+    assert table.columns["image_index"].tolist() == [7, 8]  # the index of no other column
+    assert set(table.columns) == {"missing", "real", "words", "image_index"}
     assert not notes
     np.testing.assert_array_equal(as_numbers(np.array(["0.08", ""], object)), [0.08, np.nan])
     assert as_text(np.array([0.1, np.nan])).tolist() == ["0.1", ""]
