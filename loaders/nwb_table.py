@@ -109,10 +109,11 @@ def as_numbers(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def as_text(values: NDArray[Any]) -> NDArray[np.object_]:
-    """Numbers as text, NaN as empty text."""
+    """Numbers as text that gives the same numbers again, NaN as empty text."""
     if values.dtype.kind == "O":
         return values
-    return np.array(["" if np.isnan(value) else f"{value:.15g}" for value in values], dtype=object)
+    texts = ["" if np.isnan(value) else repr(float(value)).removesuffix(".0") for value in values]
+    return np.array(texts, dtype=object)
 
 
 def _is_reference(data: h5py.Dataset) -> bool:

@@ -323,7 +323,9 @@ def test_numbers_and_text_of_tables(tmp_path):
     assert set(table.columns) == {"missing", "real", "words", "image_index"}
     assert not notes
     np.testing.assert_array_equal(as_numbers(np.array(["0.08", ""], object)), [0.08, np.nan])
-    assert as_text(np.array([0.1, np.nan])).tolist() == ["0.1", ""]
+    assert as_text(np.array([0.1, np.nan, 250, -1])).tolist() == ["0.1", "", "250", "-1"]
+    exact = np.array([1 / 3, 0.1 + 0.2, 3599.123456789012, 1e-9])  # of a column that is text in another table
+    np.testing.assert_array_equal(as_numbers(as_text(exact)), exact)
 
 
 def test_command_line_builds_verifies_and_tells_the_state(allen_release, source, tmp_path, capsys):
