@@ -311,4 +311,4 @@ def _equal(ours: pd.Series, theirs: pd.Series) -> bool:
 
 _IDS = ("ecephys_session_id", "ecephys_probe_id")
 _PLACE = ("structure_acronym", "structure_id", "probe_vertical_position", "probe_horizontal_position", *CCF)
-_AMBIGUOUS = ("name", "file_id", "unit_count", "channel_count", "structure_acronyms")
+_AMBIGUOUS = ("name", "file_id", "unit_count", "channel_count", "structure_acronyms", "valid_data")

@@ -296,6 +296,17 @@ def test_a_filter_on_a_column_that_a_release_lacks_is_refused(server, tmp_path):
         source.units(quality="good")
 
 
+def test_which_channels_are_valid_is_told_by_the_channels_whatever_the_units_have(local):
+    """A release need not have `valid_data` of units."""
+    units = local.table("units")
+    del units["valid_data"]
+    peak = units.ecephys_channel_id.iloc[0]
+    channels = local.table("channels")
+    channels.loc[channels.ecephys_channel_id == peak, "valid_data"] = False
+    n_there = int((units.ecephys_channel_id == peak).sum())
+    assert len(local.units(valid_channels=True)) == len(units) - n_there < len(units)
+
+
 def test_every_unit_has_its_channel_probe_and_session(local, allen_release):
     units = local.units().set_index("unit_id")
     for session in allen_release.sessions:
