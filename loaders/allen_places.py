@@ -47,9 +47,11 @@ def allen_locations(ccf: Floats, acronyms: Sequence[str]) -> tuple[Locations, li
         notes.append(f"{int(nowhere.sum())} of {len(ids)} places are not registered to the CCF: no coordinates")
     if unknown:
         notes.append(f"acronyms that the atlas does not have, labelled void: {', '.join(unknown)}")
+    levels = {"Beryl": found.acronym_beryl, "Cosmos": found.acronym_cosmos}
+    levels["Swanson, or not in it"] = found.acronym_swanson
     coarse = [
         (level, sorted({a for a, at in zip(found.acronym_allen, there, strict=True) if at == "root" and a != "root"}))
-        for level, there in (("Beryl", found.acronym_beryl), ("Cosmos", found.acronym_cosmos))
+        for level, there in levels.items()
     ]
     notes += [f"too coarse for {level}, where they are root: {', '.join(names)}" for level, names in coarse if names]
     return replace(found, ccf_ap=ap, ccf_dv=dv, ccf_ml=ml, hemisphere=sides), notes

@@ -21,6 +21,15 @@ def test_unregistered_places_have_no_coordinates_and_keep_their_region():
     assert "too coarse for Beryl, where they are root: grey" in notes
 
 
+def test_regions_that_a_level_does_not_have_are_told():
+    """Eth is a small nucleus that Swanson does not have; TH is too coarse for all but Cosmos."""
+    _, notes = allen_locations(np.ones((4, 3)), ["TH", "Eth", "VISp", "root"])
+    assert notes == [
+        "too coarse for Beryl, where they are root: TH",
+        "too coarse for Swanson, or not in it, where they are root: Eth, TH",
+    ]
+
+
 def test_no_region_is_void_and_an_unknown_one_is_told():
     places, notes = allen_locations(np.ones((4, 3)), ["", "None", "nan", "Xyz"])
     assert places.acronym_allen.tolist() == ["void"] * 4
