@@ -24,7 +24,7 @@ INSERTION = {
 
 POOLED = {
     "unit": Variable(_UNIT, "T", "universal id of the unit; <pid>:<cluster_id> if there is none"),
-    "cluster_id": Variable(_UNIT, "i", "cluster id within its sorting"),
+    "cluster_id": Variable(_UNIT, "i", "number of the unit in the stores of its insertion, of ibl its cluster id"),
     "source": SOURCE,
     **INSERTION,
     **{name: variable for name, variable in UNIT.items() if name not in (*NOT_POOLED, *INSERTION)},

@@ -19,7 +19,7 @@ from chunking.bins import BinGrid
 from loaders.clock import Clock
 from loaders.errors import InconsistentData, StoreError
 from loaders.geometry import Geometry
-from loaders.records import IBL_CRITERIA, Channels, Insertion, Locations, Units
+from loaders.records import CLUSTER_IDS, IBL_CRITERIA, Channels, Insertion, Locations, Units
 from loaders.spikeglx_meta import RecordingMeta
 from loaders.sync_lines import Edges
 
@@ -76,7 +76,7 @@ def _locations(dim: str) -> dict[str, Variable]:
 
 
 UNIT = {
-    "unit": Variable(("unit",), "i", "cluster id within this sorting"),
+    "unit": Variable(("unit",), "i", CLUSTER_IDS),
     "uuid": Variable(("unit",), "T", "universal id of the unit; empty if there is none"),
     "pid": Variable(("unit",), "T", "id of the probe insertion"),
     **_locations("unit"),
@@ -197,6 +197,7 @@ def unit_coordinates(insertion: Insertion, units: Units, channels: Channels) -> 
     data |= {name: values[units.channel] for name, values in location_arrays(channels.locations).items()}
     coordinates = {name: to_variable(v, data[name]) for name, v in UNIT.items()}
     coordinates["good"].attrs["criteria"] = units.criteria
+    coordinates["unit"].attrs["long_name"] = units.numbering
     for name, values in units.metrics.items():
         if name != "label":
             ours = metric_name(name)

@@ -26,6 +26,7 @@ GOOD_RULE = (
     "allen_default: quality == good and valid_data and amplitude_cutoff <= 0.1 and presence_ratio >= 0.95 and "
     "isi_violations <= 0.5"
 )
+NUMBERING = "place of the unit among those of its probe, by unit_id; cluster_id is that of Allen"
 ELECTRODES = "general/extracellular_ephys/electrodes"
 
 _NUMBERS = ("probe_channel_number", "local_index")  # on the probe, as Visual Behavior and Visual Coding call it
@@ -168,6 +169,7 @@ def read_units(nwb: h5py.File, electrodes: Electrodes, dataset: str) -> tuple[Un
         metrics=metrics,
         criteria=GOOD_RULE,
         table="units",
+        numbering=NUMBERING,
     )
     return UnitRows(rows, units), notes
 

@@ -215,11 +215,12 @@ class Channels:
 
 
 IBL_CRITERIA = "amp_median > 50 uV, noise_cutoff < 5, sliding refractory period violation passes"
+CLUSTER_IDS = "cluster id within this sorting"
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """The units (clusters) of one sorting; row `i` is cluster id `i`.
+    """The units (clusters) of one sorting; row `i` is cluster id `i`, unless `numbering` says otherwise.
 
     Attributes
     ----------
@@ -238,6 +239,8 @@ class Units:
         What `good` asks for.
     table : str
         What the source calls the table of the metrics.
+    numbering : str
+        What the number of a unit is, which is its row.
     """
 
     uuid: Strings
@@ -248,6 +251,7 @@ class Units:
     metrics: Mapping[str, NDArray[Any]]
     criteria: str = IBL_CRITERIA
     table: str = "clusters.metrics"
+    numbering: str = CLUSTER_IDS
 
     def __len__(self) -> int:
         return len(self.channel)

@@ -128,6 +128,9 @@ def test_metrics_keep_the_names_of_allen(source, probes, root):
     assert (ds.amplitude.attrs["units"], ds.waveform_duration.attrs["units"]) == ("uV", "ms")
     assert ds.quality.values.tolist() == [unit.quality for unit in truth_of(probes, pid)]
     assert ds.local_index.dtype.kind == "i"
+    assert ds.cluster_id.values.tolist() == [unit.local_index + 5 for unit in truth_of(probes, pid)]
+    assert ds.unit.values.tolist() == list(range(12))  # which are no cluster ids
+    assert ds.unit.attrs["long_name"].startswith("place of the unit among those of its probe, by unit_id")
 
 
 @pids()
