@@ -36,8 +36,9 @@ if not bucket.exists():
 # %% [markdown]
 # ## A release
 # `cubes.source("allen-vbn")` reads the public bucket; with a folder, a cache of the SDK or the bucket as it is mounted.
-# The version is pinned: the manifest names the version and the hash of every file, and nothing is used before its hash
-# was compared. Releases before 0.5.0 are refused, as their LFP has a wrong scale; a newer one is told, never taken.
+# The version is pinned: the manifest names the version and the hash of every file. What is on this machine is used once
+# its hash was compared; of files in the bucket, ranges of just that version are read. Releases before 0.5.0 are
+# refused, as their LFP has a wrong scale; a newer one is told, never taken.
 
 # %%
 source = cubes.source("allen-vbn", bucket, cache=folder / "cache")
