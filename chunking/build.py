@@ -255,10 +255,11 @@ def build_store(
         finished = stage.resume()
         if salvage is not None:
             finished |= salvage.adopt(stage, plan, finished)
-        report(at(len(finished)))
+        regions = [region for region in plan.regions if str(region) not in finished]
+        before = len(plan.regions) - len(regions)  # a copy and a build of the same store have different regions
+        report(at(before))
         encode.create_arrays(folder, plan.arrays)
         task = StoreTask(folder.absolute(), product, inputs, plan.arrays, attrs)
-        regions = [region for region in plan.regions if str(region) not in finished]
         sealed: Files = {key: facts for files in finished.values() for key, facts in files.items()}
         # What is mended is compared with what it was: for a few chunks, not all of a recording is read.
         source = () if salvage is not None and salvage.is_known and plan.regions else (SOURCE,)
@@ -266,7 +267,7 @@ def build_store(
             group_commit(stage.keep) as keep,  # where waiting for the disk holds up none of the workers
             closing(execute(task, (*source, LABELS, *regions))) as results,  # or tasks outlive an error here
         ):
-            for done, (part, written) in enumerate(results, start=1 + len(finished)):
+            for done, (part, written) in enumerate(results, start=1 + before):
                 if written:
                     keep(part, written)
                 sealed |= written

@@ -315,6 +315,17 @@ def test_a_copy_that_was_killed_goes_on(built, root, parts, monkeypatch):
     assert contents(store) == contents(store_of(built("by-channel"), "ap"))
 
 
+def test_what_was_made_in_other_regions_is_no_progress(built, root):
+    """Those of a build that was killed, or of a copy of another version: `done` tells when a store is published."""
+    store = store_of(root, "ap")
+    code = f"import chunking.rechunk as r; r.rechunk_regions.__kwdefaults__['nbytes'] = 1\n{KILLED}"
+    assert subprocess.run([sys.executable, "-c", code, str(store), "by-channel", "5"]).returncode == 9
+    seen = []
+    cubes.rechunk(store, "by-channel", progress=seen.append)
+    assert [one.done for one in seen] == list(range(seen[0].total + 1))
+    assert contents(store) == contents(store_of(built("by-channel"), "ap"))
+
+
 def test_an_interrupted_copy_says_so(root, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
