@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -17,7 +16,7 @@ Several = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, neg
 
 
 def rechunk(
-    *paths: Path,
+    *paths: str,
     layout: str,
     product: Several = None,
     pid: Several = None,

@@ -9,10 +9,12 @@ from typing import Any
 
 from chunking.build import Progress, build_one
 from chunking.homes import Folder, local
-from chunking.layouts import layout_of, layouts_of
+from chunking.icechunk_repo import ICECHUNK
+from chunking.layouts import COUNTS_LAYOUTS, LFP_LAYOUTS, VOLTAGE_LAYOUTS, layout_of, layouts_of
 from chunking.link import is_linked
 from chunking.made_from import MadeFrom, read_made_from
 from chunking.manifest import read_manifest
+from chunking.on_dask import ClusterLost
 from chunking.plan import ArrayPlan, StorePlan
 from chunking.planner import refuse_unknown_errors
 from chunking.products import parse_product
@@ -108,6 +110,9 @@ def rechunk(
     [10, 6000]
     """
     refuse_unknown_errors(errors)
+    known = dict.fromkeys([*COUNTS_LAYOUTS, *VOLTAGE_LAYOUTS, *LFP_LAYOUTS])
+    if layout not in known:
+        raise PlanRefused(f"layout {layout!r}: does not exist; layouts that exist: {', '.join(known)}")
     paths = [path] if isinstance(path, str | Path) else list(path)
     wanted = None if products is None else list(products)
     named = None if pids is None else set(pids)
@@ -116,6 +121,8 @@ def rechunk(
     for store in dict.fromkeys(store for one in paths for store in _choose(one, layout, wanted, named)):
         try:
             _rechunk_store(store, layout, done, how)
+        except ClusterLost:  # it would be the same for all the others, each after a minute
+            raise
         except (CubesError, OSError) as error:
             if errors == "raise":
                 raise
@@ -126,8 +133,6 @@ def rechunk(
 def _choose(path: str | Path, layout: str, products: list[str] | None, pids: set[str] | None) -> list[Path]:
     """The stores that are meant by a path; raises NotFound if there are none."""
     folder = local(path, "rechunk").absolute()
-    if folder.suffix == ".icechunk":
-        raise BadArgument(f"store {folder}: is an icechunk repository; only Zarr stores are rechunked")
     for product in products or ():
         layout_of(product, layout)
     found = [store for store in find_stores(folder) if isinstance(store, Path)]
@@ -141,8 +146,9 @@ def _choose(path: str | Path, layout: str, products: list[str] | None, pids: set
         )
     ]
     if not chosen:
-        wanted = ", ".join(products or ()) or f"any with a layout {layout!r}"
-        raise NotFound(f"root {folder}: holds no store of the product {wanted}{' and these pids' if pids else ''}")
+        wanted = f"the products {', '.join(products)}" if products else f"a product with the layout {layout!r}"
+        of = f" and the pids {', '.join(sorted(pids))}" if pids else ""
+        raise NotFound(f"root {folder}: holds no store of {wanted}{of}; cubes ls shows what there is")
     return chosen
 
 
@@ -166,6 +172,8 @@ def _rechunk_store(store: Path, layout: str, done: Rechunked, how: dict[str, Any
 
 def plan_rechunk(store: Path, layout: str) -> tuple[StorePlan, RechunkedProduct]:
     """The plan of a store in another layout, and the product that copies it. Errors are those of `rechunk`."""
+    if store.suffix == ICECHUNK:
+        raise BadArgument(f"store {store}: is an icechunk repository; only Zarr stores are rechunked")
     layout_of(store.stem, layout)
     if is_linked(store):
         raise PlanRefused(

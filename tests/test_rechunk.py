@@ -21,6 +21,7 @@ from chunking import encode
 from chunking.build import LABELS, StoreTask
 from chunking.layouts import COUNTS_LAYOUTS, LFP_CHUNK, LFP_LAYOUTS, VOLTAGE_LAYOUTS
 from chunking.manifest import MANIFEST, entry, make_manifest, read_manifest, store_files
+from chunking.on_dask import ClusterLost
 from chunking.rechunk import rechunk_regions
 from chunking.versions import VERSIONS
 from cubes.cli import run
@@ -172,7 +173,8 @@ def test_cells_that_are_not_those_of_the_manifest_are_noticed(root):
 
 
 def test_what_cannot_be_rechunked_is_refused(root, source, pid):
-    linked = root.parent / "linked"
+    linked, repository = root.parent / "linked", root.parent / "other/insertions" / pid / "counts_20ms.icechunk"
+    repository.mkdir(parents=True)
     cubes.build(cubes.plan(source, [pid], ["spikes", "trials"], root=root))
     cubes.build(cubes.plan(source, [pid], root=linked, link=["ap"]))
     cases = [
@@ -181,8 +183,15 @@ def test_what_cannot_be_rechunked_is_refused(root, source, pid):
         (store_of(root, "lf"), "by-unit", PlanRefused, "layout 'by-unit': does not exist; layouts that exist: bal"),
         (store_of(linked, "ap"), "by-time", PlanRefused, "links to the recording"),
         (root / "insertions" / pid / "counts_1ms.zarr", "by-unit", NotFound, "no such folder"),
-        (root, "diagonal", NotFound, "holds no store of the product any with a layout 'diagonal'"),
-        (root / "x.icechunk", "by-unit", BadArgument, "icechunk"),
+        (
+            root,
+            "diagonal",
+            PlanRefused,
+            "layout 'diagonal': does not exist; layouts that exist: balanced, by-",
+        ),
+        (repository, "by-unit", BadArgument, "is an icechunk repository; only Zarr stores"),
+        (repository.parents[2], "by-unit", BadArgument, "is an icechunk repository; only Zarr stores"),
+        (linked, "by-unit", NotFound, "holds no store of a product with the layout 'by-unit'; cubes ls"),
         ("s3://bucket/prefix", "by-unit", BadArgument, "local folder"),
     ]
     for path, layout, error, message in cases:
@@ -190,7 +199,7 @@ def test_what_cannot_be_rechunked_is_refused(root, source, pid):
             cubes.rechunk(path, layout)
     with pytest.raises(PlanRefused, match="'spikes': has no layouts"):
         cubes.rechunk(root, "by-unit", products=["spikes"])
-    with pytest.raises(NotFound, match="no store of the product counts_1ms"):
+    with pytest.raises(NotFound, match="no store of the products counts_1ms; cubes ls"):
         cubes.rechunk(root, "by-unit", products=["counts_1ms"])
     moved = shutil.copytree(store_of(root), root.parent / "a/b/c/counts_20ms.zarr")
     with pytest.raises(StoreError, match=f"expected <root>/insertions/{pid}/counts_20ms.zarr; move it"):
@@ -250,8 +259,21 @@ def test_roots_products_and_pids(source, tmp_path):
     both = [(False, "counts_100ms"), (True, "counts_100ms"), (True, "counts_20ms")]
     assert rechunked("by-unit") == (both, 1)
     assert rechunked("by-channel") == ([(False, "lf"), (True, "lf")], 0)
-    with pytest.raises(NotFound, match="and these pids"):
+    with pytest.raises(NotFound, match="and the pids 11111111-1"):
         cubes.rechunk(tmp_path, "by-unit", pids=["11111111-1111-4111-8111-111111111111"])
+
+
+def test_a_cluster_that_is_lost_is_lost_for_all(root, monkeypatch):
+    asked = []
+
+    def lost(*args, **_):
+        asked.append(args)
+        raise ClusterLost("the scheduler is gone")
+
+    monkeypatch.setattr("cubes.rechunking.build_one", lost)
+    with pytest.raises(ClusterLost):
+        cubes.rechunk(root, "by-time", errors="report")
+    assert len(asked) == 1
 
 
 def test_one_store_that_fails_does_not_stop_the_others(root):
@@ -279,6 +301,9 @@ def test_the_command(root, capsys):
     assert "manifest.json" in capsys.readouterr().err
     assert run(["rechunk", "--layout", "by-unit"]) == 2
     assert run(["rechunk", str(store), "--layout", "diagonal"]) == 1
+    capsys.readouterr()
+    assert run(["rechunk", "s3://bucket/prefix", "--layout", "by-unit"]) == 1
+    assert "root s3://bucket/prefix: rechunk works on a local folder only" in capsys.readouterr().err
 
 
 KILLED = """
