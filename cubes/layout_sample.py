@@ -105,6 +105,8 @@ def _some(product: str, rows: int, n: int, rate_hz: float, dtype: np.dtype[Any])
 def of_store(path: str | Path, *, counted: bool = False) -> Sample:
     """The first `SAMPLE_BYTES` of a store; if `counted` the shape of all of it, and zeros."""
     store = local(path, "advise").absolute()
+    if store.suffix != ".zarr":
+        raise BadArgument(f"store {store}: expected one Zarr store, such as <root>/insertions/<pid>/counts_20ms.zarr")
     layouts_of(store.stem)
     attrs = info(store)["attrs"]
     product = str(attrs["product"])

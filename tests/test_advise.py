@@ -146,6 +146,8 @@ def test_what_cannot_be_advised_is_refused():
         ({"patterns": []}, BadArgument, "expected one at least"),
         ({"patterns": {"unit": 0}}, BadArgument, "positive weights"),
         ({"product": "spikes"}, PlanRefused, "has no layouts"),
+        ({"store": "my-cubes"}, BadArgument, "my-cubes: expected one Zarr store, such as <root>/ins"),
+        ({"store": "my-cubes/insertions/1/counts_20ms.icechunk"}, BadArgument, "expected one Zarr store"),
         ({"product": "counts_fast"}, PlanRefused, "counts_fast"),
         ({"product": "lfp_9999hz"}, PlanRefused, "lfp_9999hz"),
         ({"latency_s": -1}, BadArgument, "latency_s: expected seconds"),
