@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chunking.patterns import Pattern, Touched, patterns_of, touched
+from chunking.patterns import PATTERNS, Grid, Pattern, Touched, patterns_of, touched
 from cubes.layout_sample import Sample, generated, of_store
 from cubes.layout_trial import BLOCKS_BYTES, block_shape, time_dask, time_patterns, write
 from loaders.errors import BadArgument
@@ -119,8 +119,9 @@ def advise(
     """Tell which layout serves some ways of reading best, on this machine.
 
     Every layout of `chunking.layouts` is written to a temporary folder, of a part of the store or of a generated array,
-    and read in every way that is asked for (`chunking.patterns`), in turns, from the file cache. Layouts within five
-    per cent of the best are taken for as good, and the first of them is taken.
+    and read in every way that is asked for (`chunking.patterns`), in turns, from the file cache. What is measured on a
+    part is scaled to the whole by the reads, chunks and bytes of both: a chunk may be longer than the part. Layouts
+    within five per cent of the best are taken for as good, and the first of them is taken.
 
     Parameters
     ----------
@@ -128,13 +129,13 @@ def advise(
         ``unit``, ``window-1s``, ``window-60s``, ``region``, ``events``, ``population-rate``, ``rms``, ``spectrogram``,
         ``training``, ``scan``; a mapping says how much each counts. By default all that the product has, alike.
     store : path, optional
-        A store of yours, whose first 360 MB are measured on.
+        A store of yours; its first 360 MB are measured on.
     product : str
         Without a store: ``counts_<width>``, ``ap``, ``lf`` or ``lfp_<rate>hz``.
     units : int
         Without a store: how many units; of voltage there are always 384 channels.
     minutes : float
-        Without a store: how long it is; 360 MB at most.
+        Without a store: how long it is; the first 360 MB are measured on.
     latency_s : float, seconds
         Of an object store: it is added for every ten requests of a read, of which zarr has so many under way.
     measure : bool
@@ -171,13 +172,14 @@ def advise(
     sample = generated(product, units, minutes, counted=counted) if store is None else of_store(store, counted=counted)
     weights = _weights(patterns, sample.kind)
     chosen = patterns_of(sample.kind, weights)
-    touches = {(layout, p.name): _touched(sample, layout, p) for layout in sample.layouts for p in chosen}
+    touches = {(name, p.name): _touched(sample.grid(name, whole=True), p) for name in sample.layouts for p in chosen}
     if not measure:
         seconds = {key: _expected_s(touch) for key, touch in touches.items()}
         return _conclude(sample, weights, touches, seconds, latency_s, {})
     with tempfile.TemporaryDirectory(prefix="ibl-cubes-advise-") as folder:
         arrays = {layout: write(Path(folder), sample, layout) for layout in sample.layouts}
-        seconds = time_patterns(arrays, sample, chosen, limit_s)
+        measured = time_patterns(arrays, sample, chosen, limit_s)
+        seconds = {key: taken * _share(sample, *key, touches[key]) for key, taken in measured.items()}
         return _conclude(sample, weights, touches, seconds, latency_s, arrays)
 
 
@@ -192,9 +194,13 @@ def _weights(patterns: Mapping[str, float] | Iterable[str] | None, kind: str) ->
     return weights
 
 
-def _touched(sample: Sample, layout: str, pattern: Pattern) -> Touched:
-    grid = sample.grid(layout)
+def _touched(grid: Grid, pattern: Pattern) -> Touched:
     return touched(grid, pattern.reads(grid, np.random.default_rng(0)))
+
+
+def _share(sample: Sample, layout: str, pattern: str, whole: Touched) -> float:
+    """How many times longer a pattern is expected to take of all of it than of the cells; 1 if these are all."""
+    return _expected_s(whole) / _expected_s(_touched(sample.grid(layout), PATTERNS[pattern]))
 
 
 def _expected_s(touch: Touched) -> float:
@@ -214,13 +220,15 @@ def _conclude(
     scores = {layout: _score(layout, waited, weights, sample) for layout in sample.layouts}
     best = min(scores.values())
     layout = next(name for name, score in scores.items() if score <= TIE * best)
-    grid = sample.grid(layout)
-    times = time_dask(arrays[layout], grid) if arrays else {}
-    block = min(times, key=lambda shape: times[shape]) if times else block_shape(grid, BLOCKS_BYTES[1])
+    grid = sample.grid(layout, whole=True)
+    times = time_dask(arrays[layout], sample.grid(layout)) if arrays else {}
+    block = block_shape(grid, min(times, key=lambda nbytes: times[nbytes]) if times else BLOCKS_BYTES[1])
     dims = ("unit" if grid.kind == "counts" else "channel", "time")
     how = "measured on" if arrays else "chunks and bytes counted of"
     latency = f", {1e3 * latency_s:g} ms latency added" if latency_s else ""
-    measured = f"{how} {grid.shape[0]:,} x {grid.shape[1]:,} cells ({sample.about}){latency}"
+    rows, n = sample.cells.shape
+    whole = f", scaled to {sample.n_times:,}" if n < sample.n_times else ""
+    measured = f"{how} {rows:,} x {n:,} cells ({sample.about}){whole}{latency}"
     chunks = dict(zip(dims, block, strict=True))
     return Advice(sample.product, layout, scores, chunks, _command(sample, layout), measured, weights, tried)
 

@@ -39,6 +39,8 @@ class Sample:
     product : str
     cells : array, (row, time)
     rate_hz : float
+    n_times : int
+        Of all of it, of which the cells may be the first.
     about : str
         What they are, in words.
     store : str
@@ -50,6 +52,7 @@ class Sample:
     product: str
     cells: NDArray[Any]
     rate_hz: float
+    n_times: int
     about: str
     store: str = ""
     layout: str = ""
@@ -64,9 +67,10 @@ class Sample:
         """See `chunking.patterns.Grid.kind`."""
         return self.grid(next(iter(self.layouts))).kind
 
-    def grid(self, layout: str) -> Grid:
-        """The array as it is cut by a layout."""
+    def grid(self, layout: str, *, whole: bool = False) -> Grid:
+        """The cells as they are cut by a layout, or all of what they are a part of."""
         rows, times = self.cells.shape
+        times = self.n_times if whole else times
         chunks = self.layouts[layout].chunks(self.product, (rows, times), self.rate_hz)
         return Grid(self.product, (rows, times), chunks, self.cells.dtype.itemsize, self.rate_hz)
 
@@ -84,11 +88,11 @@ def generated(product: str, units: int, minutes: float, *, counted: bool = False
     dtype = np.dtype({"counts": np.uint8, "lfp": np.float32}.get(product.split("_")[0], np.int16))
     n = max(round(60 * minutes * rate_hz), 1)
     if counted:
-        return Sample(product, _zeros(dtype, (rows, n)), rate_hz, f"{minutes:g} min")
-    n = min(n, max(SAMPLE_BYTES // (rows * dtype.itemsize), 1))
+        return Sample(product, _zeros(dtype, (rows, n)), rate_hz, n, f"{minutes:g} min")
+    n_times, n = n, min(n, max(SAMPLE_BYTES // (rows * dtype.itemsize), 1))
     some = _some(product, rows, min(n, max(_PIECE_CELLS // rows, 1)), rate_hz, dtype)
     cells = np.tile(some, (1, -(-n // some.shape[1])))[:, :n]
-    return Sample(product, cells, rate_hz, f"generated, {n / rate_hz / 60:.2g} min")
+    return Sample(product, cells, rate_hz, n_times, f"generated, {n / rate_hz / 60:.2g} min")
 
 
 def _some(product: str, rows: int, n: int, rate_hz: float, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -120,10 +124,10 @@ def of_store(path: str | Path, *, counted: bool = False) -> Sample:
         raise PlanRefused(f"store {store}: holds no cells, so every layout is as good")
     layout = json.loads(attrs["parameters"]).get("layout", "balanced")
     if counted:
-        return Sample(product, _zeros(array.dtype, (rows, times)), rate_hz, str(path), str(path), layout)
+        return Sample(product, _zeros(array.dtype, (rows, times)), rate_hz, times, str(path), str(path), layout)
     n = min(max(SAMPLE_BYTES // (rows * array.dtype.itemsize), 1), times)
     about = f"the first {n / rate_hz / 60:.2g} min of {path}"
-    return Sample(product, np.asarray(array[:, :n]), rate_hz, about, str(path), layout)
+    return Sample(product, np.asarray(array[:, :n]), rate_hz, times, about, str(path), layout)
 
 
 def _zeros(dtype: np.dtype[Any], shape: tuple[int, int]) -> NDArray[Any]:

@@ -106,6 +106,25 @@ def test_measured_on_what_was_generated(small, product):
     assert f"take {advice.layout} (others take" in str(advice)
 
 
+def test_a_part_is_scaled_to_the_whole(small, monkeypatch):
+    """Chunks of an hour are cut short in a part of it: where time is as expected, the advice is that of counting."""
+    asked = {"product": "counts_1ms", "units": 100}
+    part, whole = (cubes.advise(**asked, minutes=minutes, measure=False) for minutes in (40_000 / 60_000, 60))
+    times = {(one.layout, one.pattern): one.seconds for one in part.tried}
+    monkeypatch.setattr("cubes.advising.time_patterns", lambda *_: times)
+    advice = cubes.advise(**asked, minutes=60, latency_s=0)
+    assert "measured on 100 x 40,000 cells (generated, 0.67 min), scaled to 3,600,000" in str(advice)
+    assert advice.scores == pytest.approx(whole.scores)
+    assert advice.scores != pytest.approx(part.scores, rel=0.1)
+    assert {(one.layout, one.pattern, one.chunks, one.nbytes) for one in advice.tried} == {
+        (one.layout, one.pattern, one.chunks, one.nbytes) for one in whole.tried
+    }
+    for layout in COUNTS_LAYOUTS:
+        monkeypatch.setattr("cubes.advising._score", lambda name, *_, best=layout: 1.0 if name == best else 9.0)
+        chunk = COUNTS_LAYOUTS[layout].chunks("counts_1ms", (100, 3_600_000), 1000)
+        assert [n % c for n, c in zip(cubes.advise(**asked, minutes=60).chunks.values(), chunk, strict=True)] == [0, 0]
+
+
 def test_the_generated_cells_are_like_those_of_recordings(tmp_path):
     counts = generated("counts_20ms", 200, 10)
     assert counts.cells.shape == (200, 30_000)
