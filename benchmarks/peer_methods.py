@@ -2,8 +2,8 @@
 
     python benchmarks/peer_methods.py PATH METHOD FOLDER    # in the environment of the method; prints one line of JSON
 
-Every import is late, because each tool runs in an environment of its own. A method gives seconds (or milliseconds of
-windows), and something by which bench_claims.py sees that all of them did the same.
+Every import is late, because each tool runs in an environment of its own. A method gives seconds and, where it reads
+integers or counts around events, their sum, by which bench_claims.py sees that all of them did the same.
 """
 
 from __future__ import annotations
