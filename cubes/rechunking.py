@@ -95,6 +95,8 @@ def rechunk(
         If the product has no such layout, or none at all, the voltage is linked, or the memory or disk is too small.
     StoreError
         If the store is damaged, was made by another version of ibl-cubes or iblatlas, or another build holds it.
+    InconsistentData
+        If another build replaced the store meanwhile.
     BadArgument
         If it is a url or an icechunk repository.
 

@@ -1,6 +1,7 @@
 """Stores in another layout: what a build with that layout would have made, byte for byte, however they come to it."""
 
 import json
+import os
 import pickle
 import random
 import shutil
@@ -23,7 +24,9 @@ from chunking.layouts import COUNTS_LAYOUTS, LFP_CHUNK, LFP_LAYOUTS, VOLTAGE_LAY
 from chunking.manifest import MANIFEST, entry, make_manifest, read_manifest, store_files
 from chunking.on_dask import ClusterLost
 from chunking.rechunk import rechunk_regions
+from chunking.staging import staging
 from chunking.versions import VERSIONS
+from cubes import rechunking
 from cubes.cli import run
 from cubes.rechunking import plan_rechunk
 from loaders.errors import BadArgument, InconsistentData, NotFound, PlanRefused, StoreError
@@ -238,12 +241,28 @@ def tiny_column(tiny, name):
     return np.load(path)
 
 
-def test_a_version_that_came_meanwhile_is_not_undone(root, built):
-    store = store_of(root)
-    _, product = plan_rechunk(store, "by-unit")
-    cubes.rechunk(store, "by-time")
+def test_a_version_that_came_meanwhile_is_not_undone(root, built, monkeypatch):
+    """Another process replaces the store after it was looked at, and before it is held."""
+    store, room = store_of(root), rechunking.refuse_full_disk
+
+    def replaced(*args):
+        monkeypatch.setattr(rechunking, "refuse_full_disk", room)
+        cubes.rechunk(store, "by-time")
+
+    monkeypatch.setattr(rechunking, "refuse_full_disk", replaced)
     with pytest.raises(InconsistentData, match="was replaced meanwhile; rechunk it again"):
-        product.check_source(None)
+        cubes.rechunk(store, "by-unit")
+    assert contents(store) == contents(store_of(built("by-time")))
+
+
+def test_of_two_at_once_the_second_is_told_who_is_first(root):
+    store = store_of(root)
+    plan, _ = plan_rechunk(store, "by-time")
+    with staging(root, plan.path, plan.build_key):
+        done = cubes.rechunk(store, "by-unit", errors="report")
+    assert f"process {os.getpid()} on " in done.failed[str(store)]
+    assert not (store.parent / VERSIONS).exists()
+    assert cubes.rechunk(store, "by-unit") == [store]
 
 
 def test_roots_products_and_pids(source, tmp_path):
