@@ -7,6 +7,7 @@ column of the trials, is optional: so one product, such as ``trials``, has the c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from chunking import allen_schema
 from chunking.schema import SAMPLE_TIME, Variable
@@ -189,8 +190,8 @@ def variable(product: str, name: str) -> Variable:
     known = VARIABLES[product]
     if name in known or product not in _ROWS:
         return known[name]
-    seconds = name.endswith(("_times", "_time", "_0", "_1"))
-    return Variable((_ROWS[product],), "fT", f"column {name} of the {product}", "s" if seconds else None)
+    timed: dict[str, Any] = {"units": "s", "extra": {"clock": "session"}} if name.endswith(("_times", "_time", "_0", "_1")) else {}
+    return Variable((_ROWS[product],), "fT", f"column {name} of the {product}", **timed)
 
 
 def required(product: str, present: Iterable[object] = ()) -> dict[str, Variable]:

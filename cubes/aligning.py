@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,7 @@ def _event_times(events: Any, on: str | None) -> xr.DataArray:
         if on is None or on not in events.variables:
             raise BadArgument(f"on: expected one of the times of the events, {_times_in(events)}, got {on!r}")
         times = events[on]
-        if times.attrs.get("units", "s") != "s" or "flag_values" in times.attrs:
+        if not _is_time(events, on):
             raise BadArgument(f"on: expected one of the times of the events, {_times_in(events)}, got {on!r}")
         labels = {name: v for name, v in events.variables.items() if v.dims == times.dims}
         times = times.assign_coords(labels)
@@ -187,7 +188,16 @@ def _event_times(events: Any, on: str | None) -> xr.DataArray:
 
 
 def _times_in(events: xr.Dataset) -> str:
-    return ", ".join(sorted(str(name) for name, v in events.variables.items() if v.attrs.get("units") == "s")) or "none"
+    said = (name for name, v in events.variables.items() if v.attrs.get("units") == "s" and _is_time(events, name))
+    return ", ".join(sorted(map(str, said))) or "none"
+
+
+def _is_time(events: xr.Dataset, name: Hashable) -> bool:
+    """Whether a variable is a time. One of our stores says its clock; durations and other clocks do not count."""
+    attrs = events[name].attrs
+    if "ibl-cubes" in str(events.attrs.get("Conventions")):
+        return attrs.get("units") == "s" and attrs.get("clock") == "session"
+    return attrs.get("units", "s") == "s" and "flag_values" not in attrs
 
 
 def _refuse_other_session(source: xr.DataArray | xr.Dataset, events: Any) -> None:

@@ -50,6 +50,6 @@ def read_series(group: h5py.Group) -> tuple[Floats, Any]:
 
 
 def start_facts(file: h5py.File) -> dict[str, Any]:
-    """From when the clock of the session counts, as the file says."""
+    """From when the clock of the session counts, as the file says; that of Visual Coding is the day of packaging."""
     text = file["session_start_time"].asstr()[()]
-    return {"session_start_time": str(text)}
+    return {"nwb_session_start_time": str(text)}

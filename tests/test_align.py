@@ -269,6 +269,19 @@ def test_rates_say_that_they_are_rates():
             {"events": xr.Dataset({"contrast": ("trial", [1.0], {"units": "1"})}), "on": "contrast"},
             "on: expected one of the times of the events, none, got 'contrast'",
         ),
+        (
+            {
+                "events": xr.Dataset(
+                    {
+                        "duration": ("trial", [1.0], {"units": "s"}),
+                        "stimOn_times": ("trial", [1.0], {"units": "s", "clock": "session"}),
+                    },
+                    attrs={"Conventions": "ACDD-1.3 ibl-cubes-1"},
+                ),
+                "on": "duration",
+            },
+            "on: expected one of the times of the events, stimOn_times, got 'duration'",
+        ),
         ({"events": xr.DataArray([1.0], dims="unit")}, "events: their dimension cannot be called unit"),
     ],
 )

@@ -99,7 +99,7 @@ def test_plain_xarray_opens_a_store_without_a_warning(stored, allen_release, pro
     assert (ds.attrs["eid"], ds.attrs["pid"]) == ("allen-vbn-1044385384", "")
     (source,) = json.loads(ds.attrs["sources"])
     assert len(source["blake2b"]) == 128
-    assert ds.attrs["session_start_time"].startswith("2020-08-19T14:47:08")
+    assert ds.attrs["nwb_session_start_time"].startswith("2020-08-19T14:47:08")
     without_units = {"angle", "level"}  # the files do not say
     for name, variable in ds.variables.items():
         assert variable.attrs["long_name"], name
