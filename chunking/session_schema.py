@@ -7,7 +7,6 @@ column of the trials, is optional: so one product, such as ``trials``, has the c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from chunking import allen_schema
 from chunking.schema import SAMPLE_TIME, Variable
@@ -190,8 +189,9 @@ def variable(product: str, name: str) -> Variable:
     known = VARIABLES[product]
     if name in known or product not in _ROWS:
         return known[name]
-    timed: dict[str, Any] = {"units": "s", "extra": {"clock": "session"}} if name.endswith(("_times", "_time", "_0", "_1")) else {}
-    return Variable((_ROWS[product],), "fT", f"column {name} of the {product}", **timed)
+    described = (_ROWS[product],), "fT", f"column {name} of the {product}"
+    is_time = name.endswith(("_times", "_time", "_0", "_1"))
+    return Variable(*described, "s", {"clock": "session"}) if is_time else Variable(*described)
 
 
 def required(product: str, present: Iterable[object] = ()) -> dict[str, Variable]:
