@@ -70,7 +70,7 @@ BUILD = (
     Method("spikeglx.Reader, a loop, zarr", "spikeglx"),
 )
 READ = (
-    Method("ours, from the store", "ours"),
+    Method("ours, from the store, chunks=None", "ours"),
     Method("ours, .cbin in place", "in place"),
     Method("spikeglx.Reader, .cbin", "spikeglx"),
     Method("SpikeInterface, .cbin", "si cbin", "spikeinterface"),

@@ -34,7 +34,7 @@ class Dataset:
     ----------
     name, about : str
     product : str
-        Whose layouts apply: counts, spikes, ap, lf, lfp or pooled.
+        Whose layouts apply: counts_20ms, counts_1ms, spikes, ap, lf, lfp or pooled.
     variable : str
         Name of the array in a store.
     dims : tuple of str
@@ -77,7 +77,9 @@ def _counts(width: str, minutes: int) -> Dataset:
     step_s = float(width_from_name(width))
     about = f"1000 units, {minutes} min in bins of {width}, Poisson with log-normal rates of 8.3 Hz in the mean"
     shape, quick = (1000, round(minutes * 60 / step_s)), (40, round(20 / step_s))
-    return Dataset(f"counts_{width}", about, "counts", "counts", ("unit", "time"), shape, quick, step_s, "uint8")
+    return Dataset(
+        f"counts_{width}", about, f"counts_{width}", "counts", ("unit", "time"), shape, quick, step_s, "uint8"
+    )
 
 
 DATASETS = {
@@ -195,7 +197,8 @@ def _make_pooled(dataset: Dataset, out: Array) -> None:
 
 
 MAKERS: dict[str, Callable[[Dataset, Array], None]] = {
-    "counts": _make_counts,
+    "counts_20ms": _make_counts,
+    "counts_1ms": _make_counts,
     "spikes": _make_spikes,
     "ap": _make_voltage,
     "lf": _make_voltage,

@@ -50,22 +50,31 @@ class Layout:
     default: bool = False
 
 
-def _named(product: str) -> list[Layout]:
+def _named(product: str, rate_hz: float) -> list[Layout]:
     """The layouts that a build knows by name."""
-    rate_hz = {"ap": AP_HZ, "lf": LF_HZ}.get(product.partition("_")[0], 0)
     return [
         Layout(layout.name, layout.serves, layout.chunks(product, (WHOLE, WHOLE), rate_hz), default=name == "balanced")
         for name, layout in layouts_of(product).items()
     ]
 
 
+COUNTS = (
+    Layout("all x 60,000", "all units at a time, in long pieces", (WHOLE, 60_000)),
+    Layout("50 x 15,000 in shards", "small chunks in few files", (50, 15_000), (1000, 60_000)),
+)
+
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
-    "counts": (
-        *_named("counts_20ms"),
+    "counts_20ms": (
+        *_named("counts_20ms", 50),
         Layout("100 x 30,000", "as balanced, in half as many files", (100, 30_000)),
-        Layout("100 x 60,000", "as balanced, in a fourth of the files: builds, and sweeps far away", (100, 60_000)),
-        Layout("all x 60,000", "all units at a time, in long pieces", (WHOLE, 60_000)),
-        Layout("50 x 15,000 in shards", "small chunks in few files", (50, 15_000), (1000, 60_000)),
+        Layout("100 x 60,000", "as balanced, in a fourth of the files", (100, 60_000)),
+        *COUNTS,
+    ),
+    "counts_1ms": (
+        *_named("counts_1ms", 1000),
+        Layout("100 x 30,000", "as balanced, in twice as many files", (100, 30_000)),
+        Layout("100 x 15,000", "as balanced, in four times as many files", (100, 15_000)),
+        *COUNTS,
     ),
     "spikes": (
         Layout("200,000", "single units and the whole alike", (SPIKES_PER_CHUNK,), default=True),
@@ -75,21 +84,21 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout("100,000 in shards", "single units in few files", (100_000,), (2_000_000,)),
     ),
     "ap": (
-        *_named("ap"),
+        *_named("ap", AP_HZ),
         Layout("32 x 1 s", "neighbouring channels in short windows", (32, AP_HZ)),
         Layout("384 x 0.1 s in shards", "windows of milliseconds, in few files", (384, AP_HZ // 10), (384, 8 * AP_HZ)),
         Layout("96 x 1 s in shards", "as balanced, in few files", (96, AP_HZ), (384, 8 * AP_HZ)),
         Layout("32 x 1 s in shards", "neighbouring channels, in few files", (32, AP_HZ), (384, 8 * AP_HZ)),
     ),
     "lf": (
-        *_named("lf"),
+        *_named("lf", LF_HZ),
         Layout("384 x 1 s", "as mtscomp cuts", (384, LF_HZ)),
         Layout("32 x 10 s", "as balanced, shorter in time", (32, 10 * LF_HZ)),
         Layout("32 x 10 s in shards", "channels and windows alike, in few files", (32, 10 * LF_HZ), (384, 60 * LF_HZ)),
         Layout("96 x 10 s in shards", "windows first, in few files", (96, 10 * LF_HZ), (384, 60 * LF_HZ)),
     ),
     "lfp": (
-        *_named("lfp_250hz"),
+        *_named("lfp_250hz", 250),
         Layout("96 x 15,000", "windows first", (96, 15_000)),
         Layout("384 x 15,000", "all channels at a time", (384, 15_000)),
         Layout("32 x 15,000 in shards", "channels and windows alike, in few files", (32, 15_000), (384, 60_000)),

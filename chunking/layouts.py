@@ -20,22 +20,28 @@ class CountsLayout:
         The access pattern that it is made for.
     units, bins : int
         Shape of one chunk; the array may be smaller.
+    seconds : int
+        Narrow bins are more to a chunk, so that it lasts so long, up to `MOST_BINS`: fewer files, of a size alike.
     """
 
     name: str
     serves: str
     units: int
     bins: int
+    seconds: int = 0
 
     def chunks(self, product: str, shape: tuple[int, int], rate_hz: float) -> tuple[int, int]:
         """Shape of the chunks of an array."""
-        return _within((self.units, self.bins), shape)
+        bins = max(self.bins, min(MOST_BINS, round(rate_hz * self.seconds)))
+        return _within((self.units, bins), shape)
 
+
+MOST_BINS = 60_000
 
 COUNTS_LAYOUTS = {
     layout.name: layout
     for layout in (
-        CountsLayout("balanced", "single units over the session and all units around events alike", 100, 15_000),
+        CountsLayout("balanced", "single units over the session and all units around events alike", 100, 15_000, 60),
         CountsLayout("by-unit", "few units over the whole session", 10, 4_000_000),
         CountsLayout("by-time", "all units in short windows", 10_000, 5_000),
     )

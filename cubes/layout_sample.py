@@ -82,7 +82,7 @@ def generated(product: str, units: int, minutes: float, *, counted: bool = False
     `counted`, of any length, all zeros, and no memory.
     """
     layouts_of(product)
-    rows, rate_hz = units if product.startswith("counts") else 384, _rate_hz(product)
+    rows, rate_hz = units if product.startswith("counts") else 384, rate_of(product)
     if rows < 1 or not 0 < minutes < float("inf"):
         raise BadArgument(f"units, minutes: expected more than none, got {units} and {minutes:g}")
     dtype = np.dtype({"counts": np.uint8, "lfp": np.float32}.get(product.split("_")[0], np.int16))
@@ -116,7 +116,7 @@ def of_store(path: str | Path, *, counted: bool = False) -> Sample:
     product = str(attrs["product"])
     if is_linked(store):
         raise PlanRefused(f"store {store}: links to the recording, and its voltage lies as it does there")
-    rate_hz = float(attrs.get("sampling_rate_hz") or _rate_hz(product))
+    rate_hz = float(attrs.get("sampling_rate_hz") or rate_of(product))
     group = zarr.open_group(PinnedStore(store), mode="r", zarr_format=3)
     array = cast(zarr.Array[Any], group[product.split("_")[0]])
     rows, times = array.shape
@@ -135,7 +135,8 @@ def _zeros(dtype: np.dtype[Any], shape: tuple[int, int]) -> NDArray[Any]:
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
-def _rate_hz(product: str) -> float:
+def rate_of(product: str) -> float:
+    """Bins or samples a second of a product, Hz; raises PlanRefused if its name does not say."""
     try:
         if product.startswith("counts_"):
             return float(1 / width_from_name(product.removeprefix("counts_")))

@@ -20,6 +20,7 @@ from chunking.planner import refuse_unknown_errors
 from chunking.products import parse_product
 from chunking.provenance import attributes, build_key, origin_of
 from chunking.room import refuse_full_disk
+from cubes.layout_sample import rate_of
 from cubes.rechunked_product import RechunkedProduct
 from cubes.stores import find_stores, info
 from loaders.errors import BadArgument, CubesError, NotFound, PlanRefused, StoreError
@@ -223,7 +224,7 @@ def _product(
     large = {key.partition("/c/")[0] for key, entry in manifest["files"].items() if "decoded_crc32" in entry}
     first = name.split("_")[0]  # also where it holds no cells
     shape, old = (tuple(variables[first][what]) for what in ("shape", "chunks"))
-    chunks = layout_of(name, layout).chunks(name, shape, float(attrs.get("sampling_rate_hz", 0)))
+    chunks = layout_of(name, layout).chunks(name, shape, float(attrs.get("sampling_rate_hz") or rate_of(name)))
     cut = dict(zip(variables[first]["dims"], chunks, strict=True))
     arrays = tuple(_array(one, variables[one], cut) for one in (first, *sorted(large - {first})))
     return RechunkedProduct(

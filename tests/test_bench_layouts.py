@@ -59,7 +59,7 @@ def test_every_layout_of_every_data_set_is_compared_and_tables_and_figures_come_
 def test_a_wrong_cell_is_noticed(ran, modules):
     cases, layouts = modules("cases"), modules("layouts_compared")
     bench = cases.Bench(ran[1] / "data", 0.0, quick=True)
-    case = cases.Case("counts_20ms", 0, "scan", "local", layouts.LAYOUTS["counts"][0])
+    case = cases.Case("counts_20ms", 0, "scan", "local", layouts.LAYOUTS["counts_20ms"][0])
     bench.check(case, bench.run(case, bench.open(case)))
     wrong = np.array(bench.array("counts_20ms"))
     wrong[7, 9] += 1
