@@ -27,7 +27,7 @@ from measure import Run, size_of, take_turns
 from report import Section, Table, add_report_option, markdown, write_section
 
 INSERTIONS, UNITS, GOOD_UNITS = 699, 621_733, 75_708
-UNIQUE_S = 4  # of voltage, again and again
+UNIQUE_S = {"ap": 4, "lf": 60}  # of voltage, again and again: longer than what a chunk holds of a channel
 RELEASE_GB = 5.3  # IBL's compressed release of the spikes of the good units
 
 
@@ -43,7 +43,7 @@ class Case:
 
     @property
     def folder(self) -> str:
-        return f"{self.units}" if self.units else "voltage"
+        return f"{self.units}" if self.units else self.product
 
 
 GOOD, ALL = round(GOOD_UNITS / INSERTIONS), round(UNITS / INSERTIONS)
@@ -69,7 +69,7 @@ def run_one(root: Path, product: str) -> Run:
         return Path(cubes.build(plan, executor="serial")[0])
 
     with tempfile.TemporaryDirectory(dir=root) as out:
-        warm = root.parent.parent / ("voltage/tiny" if product in ("ap", "lf") else "tiny") / "session"
+        warm = root.parent.parent / (f"{product}/tiny" if product in UNIQUE_S else "tiny") / "session"
         build(warm, Path(out) / "warm")
         start, cpu = time.perf_counter(), time.process_time()
         store = build(root / "session", Path(out) / "root")
@@ -78,8 +78,8 @@ def run_one(root: Path, product: str) -> Run:
 
 
 def shorter(case: Case, by: int) -> Case:
-    """The same with 1/`by` of the lengths; voltage is made of blocks of `UNIQUE_S` seconds."""
-    step = 1 if case.units else UNIQUE_S
+    """The same with 1/`by` of the lengths; voltage is repeated from `UNIQUE_S` seconds."""
+    step = UNIQUE_S.get(case.product, 1)
     short, long = (max(step, length // by // step * step) for length in case.lengths_s)
     return replace(case, lengths_s=(short, max(long, 2 * short)))
 
@@ -95,11 +95,11 @@ def write_data(folder: Path, cases: tuple[Case, ...]) -> None:
             root = folder / case.folder / str(length)
             if case.units and not root.exists():
                 write_session(root / "session", case.units, length / 60, case.rate_hz)
-    if any(not case.units for case in cases):
-        short = Session.write(folder / "voltage/short", UNIQUE_S)
-        Session.write(folder / "voltage/tiny", 0.1)
-        for length in sorted({length for case in cases if not case.units for length in case.lengths_s}):
-            Session.repeat(short, folder / f"voltage/{length}", length // UNIQUE_S)
+        if band := case.product if case.product in UNIQUE_S else "":
+            short = Session.write(folder / band / "short", UNIQUE_S[band], [band])
+            Session.write(folder / band / "tiny", 0.1, [band])
+            for length in case.lengths_s:
+                Session.repeat(short, folder / band / str(length), length // UNIQUE_S[band])
 
 
 def at_length(short: float, long: float, lengths_s: tuple[int, int], seconds: float) -> float:

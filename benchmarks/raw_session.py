@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ class Session:
         return "session_probe00"
 
     @classmethod
-    def write(cls, root: Path, seconds: float) -> Session:
-        """Generate both bands with metas and clock, compress them, and keep the samples."""
+    def write(cls, root: Path, seconds: float, bands: Sequence[str] = BANDS) -> Session:
+        """Generate bands with metas and clock, compress them, and keep the samples."""
         from loaders.sample import SAMPLE
         from loaders.sample_voltage import band_hz, write_clock, write_meta
 
@@ -55,7 +55,7 @@ class Session:
         clock = dataclasses.replace(first.clock, n_samples=max(n["ap"], 2))
         probe = dataclasses.replace(first, clock=clock, ap_samples=n["ap"], lf_samples=n["lf"])
         write_clock(session.folder, probe)
-        for band in BANDS:
+        for band in bands:
             sha1 = hashlib.sha1(usedforsecurity=False)
             with (root / f"{band}.bin").open("wb") as file:
                 for block in voltage(band, n[band], round(band_hz(probe, band))):
@@ -70,8 +70,8 @@ class Session:
         """A session of whole seconds again and again, without compressing it again; there are no samples to compare."""
         session = cls(root)
         shutil.copytree(short.folder, session.folder)
-        for band in BANDS:
-            _repeat(session.cbin(band), times)
+        for cbin in session.raw.glob("*.cbin"):
+            _repeat(cbin, times)
         return session
 
 
