@@ -37,7 +37,7 @@ class Step:
 
 
 STEPS = (
-    Step("layouts", "bench_layouts.py", ("--minutes", "12"), 13),
+    Step("layouts", "bench_layouts.py", ("--minutes", "12", "--turns", "1"), 13),
     Step("codecs", "bench_codecs.py", ("--rounds", "2"), 2),
     Step("engines", "bench_engines.py", ("--rounds", "1"), 4),
     Step("floors", "bench_floors.py", ("--rounds", "2"), 2),
