@@ -115,6 +115,35 @@ def allen_release(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return write_release(tmp_path_factory.mktemp("allen"))
 
 
+@pytest.fixture
+def allen_server(allen_release: Any, serve: Callable[..., FileServer]) -> FileServer:
+    """That release on a file server that has all versions."""
+    server = serve(allen_release.folder)
+    server.versions = allen_release.server_versions()
+    return server
+
+
+@pytest.fixture(scope="session")
+def allen_s3(allen_release: Any) -> Iterator[str]:
+    """The address of a local S3 with all versions of that release, those that were replaced first."""
+    from allen_files import BUCKET
+    from s3_server import versioned_bucket
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    objects = [(key, version, path) for (key, version), path in allen_release.objects.items()]
+    objects.sort(key=lambda item: "replaced" not in item[2].parts)
+    with versioned_bucket(BUCKET, objects) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(params=["http", "s3"])
+def allen_endpoint(request: pytest.FixtureRequest) -> str:
+    """The address of each of the two."""
+    if request.param == "s3":
+        return str(request.getfixturevalue("allen_s3"))
+    return str(request.getfixturevalue("allen_server").url)
+
+
 class TinySession:
     """A bare ALF session of one probe, small enough to know by heart; `save` replaces or adds a file."""
 

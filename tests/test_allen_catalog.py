@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from allen_files import BUCKET, NEW, OLD, PROJECT
-from s3_server import versioned_bucket
 
 import cubes
 from loaders.allen_manifest import manifest_name
@@ -22,30 +21,6 @@ from loaders.inputs import Inputs
 from loaders.readers import check_file
 
 FIRST, UNREGISTERED, ABNORMAL = 1044385384, 1044016459, 1065437523
-
-
-@pytest.fixture
-def server(allen_release, serve):
-    """The bucket on a file server that has all versions."""
-    server = serve(allen_release.folder)
-    server.versions = allen_release.server_versions()
-    return server
-
-
-@pytest.fixture(scope="module")
-def moto(allen_release):
-    """The bucket on a local S3 that has all versions."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    replaced = [
-        *((key, version, path) for (key, version), path in allen_release.objects.items() if "replaced" in path.parts),
-        *(
-            (key, version, path)
-            for (key, version), path in allen_release.objects.items()
-            if "replaced" not in path.parts
-        ),
-    ]
-    with versioned_bucket(BUCKET, replaced) as endpoint:
-        yield endpoint
 
 
 @pytest.fixture
@@ -103,8 +78,9 @@ def test_every_origin_gives_the_same_files(where, allen_release, tmp_path, reque
         folder = allen_release.bucket if where == "mounted" else allen_release.sdk_cache(tmp_path / "sdk")
         source = cubes.source("allen-vbn", folder, cache=cache)
     else:
-        endpoint = request.getfixturevalue("server").url if where == "http" else request.getfixturevalue("moto")
-        source = cubes.source("allen-vbn", endpoint=endpoint, cache=cache)
+        server = {"http": "allen_server", "s3": "allen_s3"}[where]
+        endpoint = request.getfixturevalue(server)
+        source = cubes.source("allen-vbn", endpoint=getattr(endpoint, "url", endpoint), cache=cache)
     assert [insertion.pid for insertion in source.insertions()] == [
         f"allen-vbn-{number}" for number in (1044017459, 1044018459, 1044386384, 1044387384, 1065438523, 1065439523)
     ]
@@ -127,11 +103,13 @@ def test_every_origin_gives_the_same_files(where, allen_release, tmp_path, reque
     assert (where in ("mounted", "sdk")) == (not cache.exists())
 
 
-def test_files_and_tables_are_those_of_one_release(server, allen_release, tmp_path):
+def test_files_and_tables_are_those_of_one_release(allen_server, allen_release, tmp_path):
     """Files are numbered anew in every release: number 4 is a session in one and LFP in the other."""
     session = allen_release.sessions[0]
     for version in (OLD, NEW):
-        source = cubes.source("allen-vbn", version=version, old=True, endpoint=server.url, cache=tmp_path / "cache")
+        source = cubes.source(
+            "allen-vbn", version=version, old=True, endpoint=allen_server.url, cache=tmp_path / "cache"
+        )
         records = source.datasets(source.insertion(pid_of(session)))
         fetch(records)
         for record in records:
@@ -189,36 +167,36 @@ def test_a_newer_release_is_told_and_not_taken(allen_release, tmp_path, caplog):
         cubes.source("allen-vbn", folder, version="0.7.0", cache=tmp_path / "cache")
 
 
-def test_the_releases_of_the_bucket_are_listed(moto, server, tmp_path):
-    source = cubes.source("allen-vbn", endpoint=moto, cache=tmp_path / "a", version="0.4.0", old=True)
+def test_the_releases_of_the_bucket_are_listed(allen_s3, allen_server, tmp_path):
+    source = cubes.source("allen-vbn", endpoint=allen_s3, cache=tmp_path / "a", version="0.4.0", old=True)
     assert source.release.versions() == ["0.4.0", "0.5.0"]
     assert source.release.newer() == ["0.5.0"]
-    silent = cubes.source("allen-vbn", endpoint=server.url, cache=tmp_path / "b")
+    silent = cubes.source("allen-vbn", endpoint=allen_server.url, cache=tmp_path / "b")
     with pytest.raises(SourceUnavailable, match="cannot be listed"):
         silent.release.versions()
     assert "whether there is a release after 0.5.0 is not known" in cubes.catalog(tmp_path).add_source(silent)[-1]
 
 
-def test_a_manifest_may_be_given(allen_release, server, tmp_path):
+def test_a_manifest_may_be_given(allen_release, allen_server, tmp_path):
     path = next(allen_release.bucket.rglob(manifest_name(NEW)))
-    source = cubes.source("allen-vbn", manifest=path, endpoint=server.url, cache=tmp_path / "cache")
+    source = cubes.source("allen-vbn", manifest=path, endpoint=allen_server.url, cache=tmp_path / "cache")
     assert len(source.insertions()) == 6
-    assert not [request for request in server.gets() if "manifest" in request.path]
+    assert not [request for request in allen_server.gets() if "manifest" in request.path]
     with pytest.raises(InconsistentData, match=r"expected that of release 0\.5\.0, got 0\.4\.0"):
         cubes.source("allen-vbn", manifest=path.with_name(manifest_name(OLD)), cache=tmp_path / "cache")
     with pytest.raises(NotFound, match="cannot be read"):
         cubes.source("allen-vbn", manifest=tmp_path / "none.json", cache=tmp_path / "cache")
 
 
-def test_the_cache_of_the_sdk_is_used_after_its_hashes_are_checked(allen_release, server, tmp_path):
+def test_the_cache_of_the_sdk_is_used_after_its_hashes_are_checked(allen_release, allen_server, tmp_path):
     session = allen_release.sessions[0]
     folder = allen_release.sdk_cache(tmp_path / "sdk", only=["project_metadata", f"{FIRST}.nwb"])
     before = sorted(folder.rglob("*"))
-    source = cubes.source("allen-vbn", folder, endpoint=server.url, cache=tmp_path / "cache")
+    source = cubes.source("allen-vbn", folder, endpoint=allen_server.url, cache=tmp_path / "cache")
     records = source.datasets(source.insertion(pid_of(session)))
     fetch(records)
     assert [bool(record.url) for record in records] == [False, True, True]
-    asked = {Path(request.path).name for request in server.gets()}
+    asked = {Path(request.path).name for request in allen_server.gets()}
     assert asked == {"probe_probeA_lfp.nwb", "probe_probeB_lfp.nwb"}
     assert all(check_file(record).confirmed for record in records)
     assert sorted(folder.rglob("*")) == before  # nothing is written there
@@ -229,8 +207,8 @@ def test_the_cache_of_the_sdk_is_used_after_its_hashes_are_checked(allen_release
         check_file(records[0])
 
 
-def test_a_file_that_differs_from_the_manifest_is_never_used(server, allen_release, tmp_path):
-    source = cubes.source("allen-vbn", endpoint=server.url, cache=tmp_path / "cache")
+def test_a_file_that_differs_from_the_manifest_is_never_used(allen_server, allen_release, tmp_path):
+    source = cubes.source("allen-vbn", endpoint=allen_server.url, cache=tmp_path / "cache")
     session = allen_release.sessions[2]
     wrong = [r for r in source.datasets(source.insertion(pid_of(session))) if r.collection == "probeB"]
     with pytest.raises(CorruptData, match=r"expected blake2b .* as in the catalog, got .*, twice"):
@@ -238,10 +216,12 @@ def test_a_file_that_differs_from_the_manifest_is_never_used(server, allen_relea
     assert not wrong[0].path.exists()
 
 
-def test_a_version_that_is_gone_is_told(server, allen_release, tmp_path):
+def test_a_version_that_is_gone_is_told(allen_server, allen_release, tmp_path):
     key = f"{BUCKET}/{PROJECT}/project_metadata/probes.csv"
-    server.versions[key] = {version: path for version, path in server.versions[key].items() if "replaced" in path.parts}
-    source = cubes.source("allen-vbn", endpoint=server.url, cache=tmp_path / "cache")
+    allen_server.versions[key] = {
+        version: path for version, path in allen_server.versions[key].items() if "replaced" in path.parts
+    }
+    source = cubes.source("allen-vbn", endpoint=allen_server.url, cache=tmp_path / "cache")
     with pytest.raises(NotFound, match=r"probes\.csv\?versionId=.*404"):
         source.insertions()
 
@@ -289,8 +269,8 @@ def test_units_are_hidden_only_by_filters_and_nan_is_told_apart(local, allen_rel
     assert len(local.units(valid_channels=True)) == 72
 
 
-def test_a_filter_on_a_column_that_a_release_lacks_is_refused(server, tmp_path):
-    source = cubes.source("allen-vbn", version="0.4.0", old=True, endpoint=server.url, cache=tmp_path / "cache")
+def test_a_filter_on_a_column_that_a_release_lacks_is_refused(allen_server, tmp_path):
+    source = cubes.source("allen-vbn", version="0.4.0", old=True, endpoint=allen_server.url, cache=tmp_path / "cache")
     assert source.table("units").attrs["missing"] == ["quality"]
     with pytest.raises(NotFound, match="its table units has no quality"):
         source.units(quality="good")
@@ -319,11 +299,11 @@ def test_every_unit_has_its_channel_probe_and_session(local, allen_release):
     assert not [name for name in units if name.endswith(("_x", "_y"))]
 
 
-def test_the_catalog_knows_units_and_regions_without_opening_a_file(server, allen_release, tmp_path):
-    source = cubes.source("allen-vbn", endpoint=server.url, cache=tmp_path / "cache")
+def test_the_catalog_knows_units_and_regions_without_opening_a_file(allen_server, allen_release, tmp_path):
+    source = cubes.source("allen-vbn", endpoint=allen_server.url, cache=tmp_path / "cache")
     catalog = cubes.catalog(tmp_path / "root")
     catalog.add_source(source)
-    assert not [request for request in server.gets() if ".nwb" in request.path]
+    assert not [request for request in allen_server.gets() if ".nwb" in request.path]
     units = catalog.units()
     truth = allen_release.unit_truth
     assert set(units.uuid) == {f"allen-vbn-{number}" for number in truth}
@@ -421,10 +401,10 @@ def test_the_command_line_finds_regions_and_takes_the_folder(allen_release, tmp_
     assert found == sorted(pid_of(s) for s in allen_release.sessions if s.registered)
 
 
-def test_the_command_line_takes_the_bucket(server, tmp_path, capsys, monkeypatch):
+def test_the_command_line_takes_the_bucket(allen_server, tmp_path, capsys, monkeypatch):
     from cubes.cli import run
 
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", allen_server.url)
     assert run(["catalog", str(tmp_path), "--source", "allen-vbn", "--cache", str(tmp_path / "cache")]) == 0
     assert "6 insertions, 72 units, 2,304 channels" in capsys.readouterr().out
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import pickle
 import sys
 import tracemalloc
@@ -12,10 +11,9 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
-from allen_files import BUCKET, write_coding_release
+from allen_files import write_coding_release
 from allen_nwb_files import write_lfp, write_session
 from allen_truth import LFP_HZ, METRICS, Lfp
-from s3_server import versioned_bucket
 
 import cubes
 from chunking.build import StoreTask
@@ -570,28 +568,10 @@ def contents(root):
     }
 
 
-@pytest.fixture
-def server(allen_release, serve):
-    server = serve(allen_release.folder)
-    server.versions = allen_release.server_versions()
-    return server
-
-
-@pytest.fixture(scope="module")
-def moto(allen_release):
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    objects = [(key, version, path) for (key, version), path in allen_release.objects.items()]
-    objects.sort(key=lambda item: "replaced" not in item[2].parts)
-    with versioned_bucket(BUCKET, objects) as endpoint:
-        yield endpoint
-
-
-@pytest.mark.parametrize("where", ["http", "s3"])
-def test_a_session_from_a_server_has_the_bytes_of_the_folder(source, probes, root, where, tmp_path, request):
+def test_a_session_from_a_server_has_the_bytes_of_the_folder(source, probes, root, allen_endpoint, tmp_path):
     first, second = list(probes)[:2]
     cubes.build(cubes.plan(source, [first, second], [LFP], root=tmp_path / "local"))
-    endpoint = request.getfixturevalue("server").url if where == "http" else request.getfixturevalue("moto")
-    remote = cubes.source("allen-vbn", endpoint=endpoint, cache=tmp_path / "cache")
+    remote = cubes.source("allen-vbn", endpoint=allen_endpoint, cache=tmp_path / "cache")
     cubes.build(cubes.plan(remote, [first, second], [*SORTING, LFP], root=tmp_path / "remote"))
     there = contents(tmp_path / "remote")
     expected = contents(tmp_path / "local") | {
@@ -602,14 +582,14 @@ def test_a_session_from_a_server_has_the_bytes_of_the_folder(source, probes, roo
     assert not list((tmp_path / "cache").rglob("*.nwb"))  # nothing was downloaded as a whole
 
 
-def test_what_is_read_of_remote_files(probes, server, tmp_path):
+def test_what_is_read_of_remote_files(probes, allen_server, tmp_path):
     pid = next(iter(probes))
-    remote = cubes.source("allen-vbn", endpoint=server.url, cache=tmp_path)
+    remote = cubes.source("allen-vbn", endpoint=allen_server.url, cache=tmp_path)
     inputs = Inputs(remote, pid)
     lfp = inputs.lfp
-    asked = len(server.gets())
+    asked = len(allen_server.gets())
     window = lfp.read_volts(1250, 1250 * 5)
-    (only,) = server.gets()[asked:]
+    (only,) = allen_server.gets()[asked:]
     assert only.range == "bytes={}-{}".format(*_span(lfp.samples, 1250, 1250 * 5))
     order, _ = sorted_lfp(probes[pid][1])
     np.testing.assert_array_equal(window, probes[pid][1].lfp.values[1250 : 1250 * 5].T[order])

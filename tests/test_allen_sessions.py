@@ -342,13 +342,11 @@ def test_command_line_builds_verifies_and_tells_the_state(allen_release, source,
     assert not any(cubes.verify(root, source=source).values())
 
 
-def test_from_a_server_the_same_bytes_and_not_the_whole_file(allen_release, root, serve, tmp_path):
-    server = serve(allen_release.folder)
-    server.versions = allen_release.server_versions()
+def test_from_a_server_the_same_bytes_and_not_the_whole_file(allen_release, root, allen_endpoint, tmp_path):
     session = allen_release.sessions[0]
     pid = f"allen-vbn-{session.probes[0].probe_id}"
-    remote = cubes.source("allen-vbn", cache=tmp_path / "cache", endpoint=server.url)
-    built = cubes.build(cubes.plan(remote, [pid], ["trials", "stimuli", "running"], root=tmp_path / "remote"))
+    remote = cubes.source("allen-vbn", cache=tmp_path / "cache", endpoint=allen_endpoint)
+    built = cubes.build(cubes.plan(remote, [pid], ["session"], root=tmp_path / "remote"))
     for store in built:
         local = root / store.relative_to(tmp_path / "remote")
         names = sorted(path.relative_to(store) for path in store.rglob("*") if path.is_file())
