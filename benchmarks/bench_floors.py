@@ -23,30 +23,21 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import bare_builds
 import numpy as np
+from bare_builds import WORKERS, blosc, timed
 from measure import Run, ratio, spread, take_turns
 from raw_session import N_ROWS, Session, stored_chunks
 from report import Section, Table, add_report_option, markdown, write_section
 
-WORKERS, CHANNELS, RATE = 2, 96, 30000
+CHANNELS, RATE = 96, 30000
 UNIQUE_S = 8  # seconds that are generated
-
-
-def blosc() -> Any:
-    import numcodecs
-    import numcodecs.blosc
-
-    numcodecs.blosc.use_threads = False
-    return numcodecs.Blosc("zstd", clevel=1, shuffle=numcodecs.Blosc.BITSHUFFLE, blocksize=1 << 20)
 
 
 def steps(session: Session) -> dict[str, Callable[[], object]]:
@@ -103,13 +94,6 @@ def run_steps(session: Session) -> Run:
     return {name: statistics.median(seconds[1:]) for name, seconds in spent.items()}
 
 
-def timed(work: Callable[[], object]) -> Run:
-    """Wall and CPU seconds."""
-    start, cpu = time.perf_counter(), time.process_time()
-    work()
-    return {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
-
-
 def run_build_ours(session: Session) -> Run:
     import cubes
 
@@ -120,49 +104,8 @@ def run_build_ours(session: Session) -> Run:
 
 
 def run_build_floor(session: Session) -> Run:
-    import google_crc32c
-    import imagecodecs
-
-    known = json.loads(session.cbin("ap").with_suffix(".ch").read_text())
-    bounds, offsets = known["chunk_bounds"], known["chunk_offsets"]
-    file = os.open(session.cbin("ap"), os.O_RDONLY)
-    codec, buffers = blosc(), {}  # one a thread
-
-    def hash_all() -> None:
-        sha1 = hashlib.sha1(usedforsecurity=False)
-        for a, b in pairwise(offsets):
-            sha1.update(os.pread(file, b - a, a))
-
-    def write(folder: Path, i: int) -> None:
-        thread = threading.get_ident()
-        if thread not in buffers:
-            buffers[thread] = np.zeros((N_ROWS, bounds[1]), np.int16)
-        block = buffers[thread]
-        stored = os.pread(file, offsets[i + 1] - offsets[i], offsets[i])
-        imagecodecs.deflate_decode(stored, out=block.reshape(-1).view(np.uint8))
-        imagecodecs.delta_decode(block, axis=1, out=block)
-        for row in range(0, N_ROWS - 1, CHANNELS):
-            chunk = block[row : row + CHANNELS]
-            imagecodecs.deflate_crc32(chunk)
-            data = codec.encode(chunk)
-            with (folder / uuid.uuid4().hex).open("wb", buffering=0) as out:
-                out.write(data)
-                out.write(google_crc32c.value(data).to_bytes(4, "little"))
-
-    def build(folder: Path) -> None:
-        with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(8) as disk:
-            work = [pool.submit(hash_all)]
-            work += [pool.submit(write, folder, i) for i in range(len(bounds) - 1)]
-            for done in work:
-                done.result()
-            list(disk.map(sync, folder.iterdir()))
-
-    def sync(path: Path) -> None:
-        with path.open("rb") as out:
-            os.fsync(out.fileno())
-
     with tempfile.TemporaryDirectory(dir=session.root) as folder:
-        return timed(lambda: build(Path(folder)))
+        return bare_builds.voltage(session.cbin("ap"), CHANNELS, 1, Path(folder))
 
 
 def read_floor(store: Path, keys: list[tuple[int, int]], place: Callable[[int, int, np.ndarray], object]) -> None:

@@ -66,14 +66,15 @@ COUNTS = (
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "counts_20ms": (
         *_named("counts_20ms", 50),
-        Layout("100 x 30,000", "as balanced, in half as many files", (100, 30_000)),
-        Layout("100 x 60,000", "as balanced, in a fourth of the files", (100, 60_000)),
+        Layout("100 x 15,000", "single units; a window lies in more files", (100, 15_000)),
+        Layout("250 x 7,500", "as balanced, in twice as many files", (250, 7_500)),
+        Layout("100 x 60,000", "single units, in few files", (100, 60_000)),
         *COUNTS,
     ),
     "counts_1ms": (
         *_named("counts_1ms", 1000),
-        Layout("100 x 30,000", "as balanced, in twice as many files", (100, 30_000)),
-        Layout("100 x 15,000", "as balanced, in four times as many files", (100, 15_000)),
+        Layout("250 x 15,000", "as balanced, in twice as many files", (250, 15_000)),
+        Layout("100 x 60,000", "single units, in as many files", (100, 60_000)),
         *COUNTS,
     ),
     "spikes": (

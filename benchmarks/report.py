@@ -24,7 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RESULTS, FIGURES, PAGE = HERE / ".results", HERE / "figures", HERE / "RESULTS.md"
 
-ORDER = ("claims", "defaults", "layouts", "floors", "codecs", "engines", "counts", "align", "raw", "bwm")
+ORDER = ("claims", "defaults", "layouts", "floors", "paths", "codecs", "engines", "counts", "align", "raw", "bwm")
 """The sections of the page; those that are not named here come last, by name."""
 
 PACKAGES = ("ibl-cubes", "numpy", "xarray", "zarr", "numcodecs", "dask", "numba", "imagecodecs", "mtscomp")

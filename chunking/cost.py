@@ -98,7 +98,7 @@ def counts_on_disk(counts: ArrayPlan, n_spikes: int) -> int:
 
     Examples
     --------
-    >>> counts_on_disk(ArrayPlan("counts", ("unit", "time"), (1000, 180_000), "uint8", (100, 60_000)), 30_000_000) / 1e6
+    >>> counts_on_disk(ArrayPlan("counts", ("unit", "time"), (1000, 180_000), "uint8", (250, 15_000)), 30_000_000) / 1e6
     16.6...
     """
     cells = prod(counts.shape)

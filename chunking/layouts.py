@@ -36,12 +36,12 @@ class CountsLayout:
         return _within((self.units, bins), shape)
 
 
-MOST_BINS = 60_000
+MOST_BINS = 30_000
 
 COUNTS_LAYOUTS = {
     layout.name: layout
     for layout in (
-        CountsLayout("balanced", "single units over the session and all units around events alike", 100, 15_000, 60),
+        CountsLayout("balanced", "single units over the session and all units around events alike", 250, 15_000, 30),
         CountsLayout("by-unit", "few units over the whole session", 10, 4_000_000),
         CountsLayout("by-time", "all units in short windows", 10_000, 5_000),
     )
