@@ -3,9 +3,9 @@
     sh benchmarks/peers/codecs.sh    # once, for pcodec and FLAC
     python benchmarks/bench_codecs.py [--real FOLDER] [--rounds 3] [--report]
 
-Generated AP (4 chunks of 96 channels x 1 s), LF (2 chunks of 32 channels x 60 s) and counts of 100 units with
-lognormal rates (1 ms and 20 ms, chunks of 60,000 bins). Generated noise is kinder to some codecs than real one:
-`--real` takes a folder of SpikeGLX recordings (``*.ap.bin`` and ``*.lf.bin`` beside their ``.meta``) and of
+Generated AP (4 chunks of 96 channels x 1 s), LF (2 chunks of 32 channels x 60 s) and counts of 250 units with
+lognormal rates (chunks of 30,000 bins of 1 ms, 15,000 of 20 ms). Generated noise is kinder to some codecs than real
+one: `--real` takes a folder of SpikeGLX recordings (``*.ap.bin`` and ``*.lf.bin`` beside their ``.meta``) and of
 ``spikes.times.npy`` beside ``spikes.clusters.npy``; their sync channels are left out, and files of the same kind and
 channels count as one.
 
@@ -30,6 +30,7 @@ from measure import Run, median, ratio, run_process
 from report import Section, Table, add_report_option, markdown, write_section
 
 PEER = Path(__file__).resolve().parent / "peers/.venv-codecs/bin/python"
+BINS = {0.001: 30_000, 0.02: 15_000}  # in a chunk of counts, by their width in seconds
 Chunks = list[np.ndarray[Any, Any]]
 MARKERS = {ANY: "o", PYTHON: "s", NONE: "^"}
 COLOURS = ("k", *(f"C{i}" for i in range(10)), "gold")
@@ -45,9 +46,9 @@ def generated(quick: bool) -> Iterator[tuple[str, Chunks]]:
     lf = np.concatenate([block.T[:64] for block in voltage("lf", 2500 * seconds, 2500)], axis=1)
     yield "LF, generated", [np.ascontiguousarray(lf[i : i + 32]) for i in range(0, 32 if quick else 64, 32)]
     rng = np.random.default_rng(3)
-    rates = rng.lognormal(0, 1, (100, 1)) * 5  # Hz, a mean of 8
-    for width in (0.001, 0.02):
-        counts = rng.poisson(rates * width, (100, 60_000)).astype(np.uint8)
+    rates = rng.lognormal(0, 1, (250, 1)) * 5  # Hz, a mean of 8
+    for width, n in BINS.items():
+        counts = rng.poisson(rates * width, (250, n)).astype(np.uint8)
         yield f"counts {1000 * width:g} ms, generated", [counts]
 
 
@@ -74,11 +75,11 @@ def real_counts(path: Path) -> Iterator[tuple[str, Chunks]]:
     """Counts of a sorting, all of its units."""
     times, clusters = np.load(path), np.load(path.with_name("spikes.clusters.npy"))
     units = np.unique(clusters, return_inverse=True)[1]
-    for width in (0.001, 0.02):
+    for width, n in BINS.items():
         counts = np.zeros((units.max() + 1, int(times.max() / width) + 1), np.uint8)
         np.add.at(counts, (units, (times / width).astype(int)), 1)
-        yield f"counts {1000 * width:g} ms, real", [np.ascontiguousarray(counts[i : i + 100, :60_000])
-                                                    for i in range(0, len(counts), 100)]  # fmt: skip
+        yield f"counts {1000 * width:g} ms, real", [np.ascontiguousarray(counts[i : i + 250, :n])
+                                                    for i in range(0, len(counts), 250)]  # fmt: skip
 
 
 def run_codec(codec: Codec, chunks: Chunks) -> Run:

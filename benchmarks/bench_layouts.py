@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from advice_compared import compared
 from cases import BYTES_PER_S, FAR, LOCAL
 from datasets import CACHE, DATASETS
 from layouts_compared import LAYOUTS
@@ -199,7 +200,9 @@ def figure_of(dataset: str, cases: pd.DataFrame, folder: Path = FIGURES) -> str:
     return name
 
 
-def sections(runs: pd.DataFrame, latency_ms: float, figures: Sequence[str] = ()) -> dict[str, Section]:
+def sections(
+    runs: pd.DataFrame, latency_ms: float, figures: Sequence[str] = (), advice: Sequence[Table] = ()
+) -> dict[str, Section]:
     """The two sections of the page."""
     cases = relative(runs)
     names = list(cases.dataset.unique())
@@ -215,7 +218,7 @@ def sections(runs: pd.DataFrame, latency_ms: float, figures: Sequence[str] = ())
     text = " ".join((__doc__ or "").split("\n\n")[2].split())
     return {
         "layouts": Section("Layouts under access patterns", far, tables, figures, facts),
-        "defaults": Section("Defaults: which layout wins what", text, [defaults_table(cases)], (), facts),
+        "defaults": Section("Defaults: which layout wins what", text, [defaults_table(cases), *advice], (), facts),
     }
 
 
@@ -230,6 +233,7 @@ def main() -> None:
     parser.add_argument(
         "--datasets", nargs="+", choices=DATASETS, default=[n for n, d in DATASETS.items() if not d.long]
     )
+    parser.add_argument("--no-advice", action="store_true", help="do not ask cubes.advise what it says")
     add_report_option(parser)
     options = parser.parse_args()
     if options.json:
@@ -239,7 +243,8 @@ def main() -> None:
     runs = frame(run)
     cases = relative(runs)
     figures = [figure_of(name, cases) for name in cases.dataset.unique()] if options.report else []
-    for name, section in sections(runs, options.latency_ms, figures).items():
+    advice = [] if options.no_advice else [compared(cases)]
+    for name, section in sections(runs, options.latency_ms, figures, advice).items():
         print(f"\n## {section.title}\n\n{section.text}")
         print(*(f"\n{markdown(table)}" for table in section.tables), sep="\n")
         if options.report:

@@ -346,7 +346,7 @@ def main() -> None:
         tables = report(results, session)
         print(tables)
     if options.report:
-        text = f"{options.seconds:g} s of generated voltage, {options.rounds} rounds, 2 cores."
+        text = f"{options.seconds:g} s of generated voltage, {options.rounds} rounds, 2 workers."
         without = "" if peers else " SpikeInterface is missing: its environment was not made."
         write_section("raw", Section("Voltage against peers", text + without + "\n" + tables))
     if options.json:

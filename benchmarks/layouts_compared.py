@@ -58,10 +58,7 @@ def _named(product: str, rate_hz: float) -> list[Layout]:
     ]
 
 
-COUNTS = (
-    Layout("all x 60,000", "all units at a time, in long pieces", (WHOLE, 60_000)),
-    Layout("50 x 15,000 in shards", "small chunks in few files", (50, 15_000), (1000, 60_000)),
-)
+SMALL = Layout("50 x 15,000 in shards", "small chunks in few files", (50, 15_000), (1000, 60_000))
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "counts_20ms": (
@@ -69,13 +66,13 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout("100 x 15,000", "single units; a window lies in more files", (100, 15_000)),
         Layout("250 x 7,500", "as balanced, in twice as many files", (250, 7_500)),
         Layout("100 x 60,000", "single units, in few files", (100, 60_000)),
-        *COUNTS,
+        SMALL,
     ),
     "counts_1ms": (
         *_named("counts_1ms", 1000),
         Layout("250 x 15,000", "as balanced, in twice as many files", (250, 15_000)),
         Layout("100 x 60,000", "single units, in as many files", (100, 60_000)),
-        *COUNTS,
+        SMALL,
     ),
     "spikes": (
         Layout("200,000", "single units and the whole alike", (SPIKES_PER_CHUNK,), default=True),
@@ -88,20 +85,16 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         *_named("ap", AP_HZ),
         Layout("32 x 1 s", "neighbouring channels in short windows", (32, AP_HZ)),
         Layout("384 x 0.1 s in shards", "windows of milliseconds, in few files", (384, AP_HZ // 10), (384, 8 * AP_HZ)),
-        Layout("96 x 1 s in shards", "as balanced, in few files", (96, AP_HZ), (384, 8 * AP_HZ)),
         Layout("32 x 1 s in shards", "neighbouring channels, in few files", (32, AP_HZ), (384, 8 * AP_HZ)),
     ),
     "lf": (
         *_named("lf", LF_HZ),
         Layout("384 x 1 s", "as mtscomp cuts", (384, LF_HZ)),
         Layout("32 x 10 s", "as balanced, shorter in time", (32, 10 * LF_HZ)),
-        Layout("32 x 10 s in shards", "channels and windows alike, in few files", (32, 10 * LF_HZ), (384, 60 * LF_HZ)),
-        Layout("96 x 10 s in shards", "windows first, in few files", (96, 10 * LF_HZ), (384, 60 * LF_HZ)),
     ),
     "lfp": (
         *_named("lfp_250hz", 250),
         Layout("96 x 15,000", "windows first", (96, 15_000)),
-        Layout("384 x 15,000", "all channels at a time", (384, 15_000)),
         Layout("32 x 15,000 in shards", "channels and windows alike, in few files", (32, 15_000), (384, 60_000)),
     ),
     "pooled": (

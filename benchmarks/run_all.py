@@ -28,22 +28,24 @@ SETUP_MINUTES = 4  # of one environment
 
 @dataclass(frozen=True)
 class Step:
-    """One benchmark: the section that it writes, its command, and the minutes that it may take."""
+    """One benchmark: the section that it writes, its command, the minutes that it may take, and more sections."""
 
     name: str
     script: str
     options: tuple[str, ...]
     minutes: float
+    more: tuple[str, ...] = ()
 
 
 STEPS = (
-    Step("layouts", "bench_layouts.py", ("--minutes", "12", "--turns", "1"), 13),
+    Step("layouts", "bench_layouts.py", ("--minutes", "14", "--turns", "1"), 16, ("defaults",)),
     Step("codecs", "bench_codecs.py", ("--rounds", "2"), 2),
     Step("engines", "bench_engines.py", ("--rounds", "1"), 4),
     Step("floors", "bench_floors.py", ("--rounds", "2"), 2),
-    Step("claims", "bench_claims.py", ("--rounds", "2"), 8),
+    Step("paths", "bench_paths.py", ("--rounds", "2"), 2),
+    Step("claims", "bench_claims.py", ("--rounds", "2"), 9),
     Step("counts", "bench_counts.py", ("--rounds", "1"), 2),
-    Step("align", "bench_align.py", ("--rounds", "1"), 2),
+    Step("align", "bench_align.py", ("--rounds", "1", "--minutes", "20"), 2),
     Step("raw", "bench_raw.py", ("--seconds", "8", "--rounds", "2"), 3),
     Step("bwm", "bwm_estimate.py", ("--rounds", "1"), 3),
 )
@@ -94,6 +96,8 @@ def main() -> None:
     for step in STEPS:
         if options.only and step.name not in options.only:
             continue
+        for name in (step.name, *step.more):  # if it fails, nothing of an earlier run stays
+            (RESULTS / f"{name}.json").unlink(missing_ok=True)
         more = ("--data", str(options.data)) if step.name == "layouts" else ()
         start = time.perf_counter()
         print(f"== {step.name}", end="", flush=True)

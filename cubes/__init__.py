@@ -17,6 +17,7 @@ module                idea
 ``building``          planning and building
 ``opening``           the stores of an insertion together, or of a session
 ``pinned_store``      one version of a store; every file that is read is compared with the manifest
+``reading_pipeline``  the faster of zarr's ways from chunks to an array, for what we open
 ``delivered_store``   a store in another home as Zarr reads it, compared with its manifest
 ``opening_many``      the stores of many insertions as one lazy tree
 ``lazy_store``        a store as a dataset from its metadata alone

@@ -16,6 +16,7 @@ from chunking.schema import validate
 from chunking.session_schema import is_long
 from cubes.index import attach_clock
 from cubes.pinned_store import pin
+from cubes.reading_pipeline import faster_pipeline
 from loaders.alf_paths import known_pids
 from loaders.errors import InconsistentData, NotFound
 from loaders.records import Insertion
@@ -141,7 +142,8 @@ def refuse_mixture(pid: str, products: Mapping[str, xr.Dataset]) -> None:
 def open_store(store: Place, chunks: Chunks = "native") -> xr.Dataset:
     """Open one store, checked against the schema, with its coordinates loaded."""
     pinned = pin(store)
-    ds = xr.open_zarr(pinned, chunks=None)
+    with faster_pipeline():
+        ds = xr.open_zarr(pinned, chunks=None)
     if isinstance(store, Path) and is_linked(store):
         ds[ds.attrs["product"]] = linked_voltage(store)
     validate(ds)

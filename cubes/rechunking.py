@@ -106,7 +106,7 @@ def rechunk(
     >>> import cubes
     >>> store = f"my-cubes/insertions/{pid}/counts_20ms.zarr"
     >>> cubes.info(store)["variables"]["counts"]["chunks"]
-    [100, 6000]
+    [250, 6000]
     >>> cubes.rechunk(store, "by-unit")[0].name
     'counts_20ms.zarr'
     >>> cubes.info(store)["variables"]["counts"]["chunks"]

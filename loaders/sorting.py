@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _SITE_FILES = frozenset({"clusters.channels", *(f"channels.{name}" for name in _
 _UNIT_FILES = _SITE_FILES | {"clusters.uuids", "clusters.metrics", *(f"clusters.{name}" for name in _CLUSTERS)}
 _SORTING_FILES = _UNIT_FILES | {f"spikes.{name}" for name in _SPIKES}
 _TWO_DIMENSIONAL = ("localCoordinates", "mlapdv")
+_LARGE_BYTES = 1 << 24  # together: threads cost time and address space
 
 
 def load_sorting(catalog: Catalog, pid: str, *, sorter: str | None = None, revision: str | None = None) -> Sorting:
@@ -149,10 +151,11 @@ class _FileReader:
         self, files: Mapping[str, DatasetRecord], owner: str, attributes: Mapping[str, str]
     ) -> dict[str, NDArray[Any]]:
         """All of `attributes` (name -> accepted dtype kinds) that exist, by name."""
+        found = {name: files[f"{owner}.{name}"] for name in attributes if f"{owner}.{name}" in files}
+        self.sources += _check_files(list(found.values()))
         return {
-            name: read_npy(self._path(files[key]), kinds=kinds, ndim=2 if name in _TWO_DIMENSIONAL else 1)
-            for name, kinds in attributes.items()
-            if (key := f"{owner}.{name}") in files
+            name: read_npy(record.path, kinds=attributes[name], ndim=2 if name in _TWO_DIMENSIONAL else 1)
+            for name, record in found.items()
         }
 
     def uuids(self, files: Mapping[str, DatasetRecord]) -> Strings | None:
@@ -166,3 +169,12 @@ class _FileReader:
     def metrics(self, files: Mapping[str, DatasetRecord]) -> Any:
         record = files.get("clusters.metrics")
         return None if record is None else read_table(self._path(record))
+
+
+def _check_files(records: list[DatasetRecord]) -> list[SourceFile]:
+    """`check_file` of each; large ones at the same time, because hashing is most of the time of reading spikes."""
+    sizes = [record.path.stat().st_size for record in records if record.path.exists()]
+    if sum(sizes) < _LARGE_BYTES:
+        return [check_file(record) for record in records]
+    with ThreadPoolExecutor(len(records)) as pool:
+        return list(pool.map(check_file, records))

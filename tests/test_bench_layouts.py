@@ -74,6 +74,27 @@ def test_the_score_is_a_geometric_mean_of_times_over_the_best(modules):
     np.testing.assert_allclose(found.loc["d", "a"][["local", "far", "both"]], [2, 9, 18**0.5])
 
 
+def test_what_is_advised_is_looked_up_in_the_table(modules):
+    pd, advice = modules("pandas"), modules("advice_compared")
+    seconds = {"unit": (3.0, 1.0, 9.0), "window-1s": (1.1, 4.0, 1.0), "scan": (2.0, 2.0, 1.0)}
+    rows = [
+        ("counts_20ms", pattern, place, layout, taken)
+        for pattern, three in seconds.items()
+        for layout, taken in zip(("balanced", "by-unit", "by-time", "other"), (*three, 0.1), strict=True)
+        for place in ("local", "far")
+    ]
+    cases = pd.DataFrame(rows, columns=["dataset", "pattern", "place", "layout", "median"])
+    said = {"all together": "balanced", "unit": "by-unit", "window-1s": "balanced", "scan": "by-unit"}
+    table = advice.advice_table(cases, {"counts_20ms": said})
+    assert "in 3 of 4 rows" in table.caption
+    assert table.rows == [
+        ["counts_20ms", "all together", "balanced", "balanced", "1.00"],
+        ["counts_20ms", "unit", "by-unit", "by-unit", "1.00"],
+        ["counts_20ms", "window-1s", "balanced", "by-time", "1.10"],
+        ["counts_20ms", "scan", "by-unit", "by-time", "2.00"],
+    ]
+
+
 def test_a_shard_holds_whole_chunks_and_is_no_larger_than_needed(modules):
     layouts = modules("layouts_compared")
     sharded = layouts.Layout("x", "", (100, 30), (384, 300))

@@ -62,6 +62,16 @@ def test_bench_fetch(tmp_path):
         assert line in result.stdout
 
 
+def test_bench_paths(tmp_path):
+    few = ["--minutes", "1", "--seconds", "60", "--stores", "3", "--files", "4", "--rounds", "1"]
+    command = [sys.executable, BENCHMARKS / "bench_paths.py", *few]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = [line.strip("| ").split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")][2:]
+    assert [row[0] for row in rows] == ["counts of 1 ms", "counts of 20 ms", "LF", "align", "open_many", "fetch"]
+    assert all(" % (" in row[-1] for row in rows)
+
+
 def test_bench_align(tmp_path):
     few = ["--units", "5", "--minutes", "1", "--events", "4", "--rounds", "1"]
     command = [sys.executable, BENCHMARKS / "bench_align.py", *few]

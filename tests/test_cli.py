@@ -77,16 +77,16 @@ def test_plan_build_ls_info_verify(sample_root, tmp_path, capsys):
     assert {store: fact["state"] for store, fact in facts.items()} == {built[0]: "damaged", built[1]: "ok"}
     (problem,) = facts[built[0]]["problems"]
     assert (problem["key"], problem["what"], problem["byte_range"][0]) == ("counts/c/0/0", "missing", 0)
-    assert problem["cells"].startswith("unit 0..99, time 0..")
+    assert problem["cells"].startswith("unit 0..149, time 0..")
     assert run(["verify", str(root), "--full"]) == 1
-    assert "counts/c/0/0: missing [unit 0..99, time 0.." in capsys.readouterr().out
+    assert "counts/c/0/0: missing [unit 0..149, time 0.." in capsys.readouterr().out
     assert run(["verify", str(root), "--source", str(sample_root)]) == 1
     assert "1 of 2 stores are complete and unchanged" in capsys.readouterr().out
     assert run(["build", *options, "--skip-existing"]) == 1
     assert "counts/c/0/0: missing); run cubes repair, or remove it and build it again" in capsys.readouterr().err
     assert run(["repair", str(root), "--source", str(sample_root)]) == 0
     out, err = capsys.readouterr()
-    assert "made again: 1 of 2 parts, and the labels" in out
+    assert "made again: 1 of 1 parts, and the labels" in out
     assert "stores repaired: 1, intact: 1" in err
     assert run(["verify", str(root), "--source", str(sample_root)]) == 0
     (root / f"insertions/{PIDS[2]}/counts_20ms.zarr/manifest.json").write_text("{}")
@@ -233,7 +233,7 @@ def test_a_plan_of_a_file_is_built_as_it_is(sample_root, tmp_path, capsys):
     out = capsys.readouterr().out
     planned = json.loads(out)
     assert planned["expected_s"] > 0
-    assert [store["task_shape"] for store in planned["stores"]] == [[], [100, 600]]
+    assert [store["task_shape"] for store in planned["stores"]] == [[], [150, 600]]
     assert not (tmp_path / "root").exists()
     plan = tmp_path / "plan.json"
     plan.write_text(out)

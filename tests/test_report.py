@@ -88,3 +88,24 @@ def test_the_page_is_written_though_steps_fail(tmp_path, monkeypatch, capsys):
     assert "## Counts\n\nWell." in text
     assert "## Raw\n\nNot measured: no such peer." in text
     assert "== raw: no such peer" in capsys.readouterr().out
+
+
+def test_nothing_of_an_earlier_run_stays_of_a_step_that_fails(tmp_path, monkeypatch):
+    (tmp_path / "bad.py").write_text("raise SystemExit('no disk')")
+    for module in (report, run_all):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    for name in ("layouts", "defaults", "counts"):
+        report.write_section(name, report.Section(f"Old {name}", ""), tmp_path / "results")
+    steps = (run_all.Step("layouts", "bad.py", (), 1, ("defaults",)), run_all.Step("counts", "bad.py", (), 1))
+    monkeypatch.setattr(run_all, "STEPS", steps)
+    monkeypatch.setattr(run_all, "HERE", tmp_path)
+    monkeypatch.setattr(run_all, "PAGE", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(
+        sys, "argv", ["run_all.py", "--no-peers", "--only", "layouts", "--data", str(tmp_path / "data")]
+    )
+    run_all.main()
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "Not measured: no disk." in text
+    assert "## Old counts" in text
+    assert "Old layouts" not in text
+    assert "Old defaults" not in text

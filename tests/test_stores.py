@@ -316,14 +316,16 @@ def test_verify_names_what_is_damaged(store, damage, key):
     assert (key in {problem.key for problem in verify_store(store, quick=True)}) == (damage is not flip)
 
 
-def test_verify_finds_swapped_chunks_and_extra_files(store):
+def test_verify_finds_swapped_chunks_and_extra_files(sample_source, tmp_path):
+    plan = cubes.plan(sample_source, PIDS[2:], ["counts_20ms"], root=tmp_path, counts_layout="by-unit")
+    (store,) = cubes.build(plan)
     a, b = store / "counts/c/0/0", store / "counts/c/1/0"
     first, second = a.read_bytes(), b.read_bytes()
     a.write_bytes(second)
     b.write_bytes(first)
-    (store / "counts/c/9").mkdir()
-    (store / "counts/c/9/9").write_bytes(b"x")
-    assert {p.key for p in verify_store(store)} == {"counts/c/0/0", "counts/c/1/0", "counts/c/9/9"}
+    (store / "counts/c/99").mkdir()
+    (store / "counts/c/99/9").write_bytes(b"x")
+    assert {p.key for p in verify_store(store)} == {"counts/c/0/0", "counts/c/1/0", "counts/c/99/9"}
 
 
 def test_the_manifest_tells_two_intact_chunks_of_one_size_apart(tmp_path):

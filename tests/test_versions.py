@@ -59,7 +59,7 @@ def test_a_reader_keeps_the_version_that_it_opened(source, store, tmp_path):
 
 
 @pytest.mark.parametrize("existing", ["skip", "replace"])
-@pytest.mark.parametrize("key", ["counts/c/1/0", "unit/c/0", "manifest.json"])
+@pytest.mark.parametrize("key", ["counts/c/0/0", "unit/c/0", "manifest.json"])
 def test_a_damaged_store_does_not_pass_for_built(source, store, tmp_path, existing, key):
     (store / key).unlink()
     with pytest.raises(StoreError, match=rf"counts_20ms.zarr.*{key}") as told:
@@ -171,7 +171,7 @@ def test_reading_a_version_that_was_collected_is_an_error(source, store, tmp_pat
 
 @pytest.mark.parametrize("damage", ["flip", "delete", "swap", "empty"])
 def test_damage_is_found_when_a_chunk_is_read(store, tmp_path, damage):
-    first, second = store / "counts/c/0/0", store / "counts/c/1/0"
+    first, second = store / "counts/c/0/0", store / "unit/c/0"
     data = first.read_bytes()
     if damage == "flip":
         first.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
