@@ -115,7 +115,7 @@ def _times(dataset: str, mine: pd.DataFrame, place: str) -> Table:
     layouts = LAYOUTS[DATASETS[dataset].product]
     here = mine[mine.place == place].set_index(["pattern", "layout"])
     rows = []
-    for pattern in mine.pattern.unique():
+    for pattern in here.index.unique("pattern"):
         cells = []
         for layout in layouts:
             one = here.loc[pattern, layout.name]
@@ -135,10 +135,12 @@ def read_table(dataset: str, cases: pd.DataFrame) -> Table:
     mine = cases[(cases.dataset == dataset) & (cases.layout == default.name)].set_index(["pattern", "place"])
     rows = []
     for pattern in mine.index.unique("pattern"):
-        near, far = mine.loc[pattern, LOCAL], mine.loc[pattern, FAR]
+        here = mine.loc[pattern]
+        near, seconds = here.loc[LOCAL], here["median"].reindex([LOCAL, FAR])
         rows.append([
             pattern, f"{near.wanted_bytes / 1e6:.1f}", int(near.requests), f"{near.read_bytes / 1e6:.1f}",
-            *(f"{near.wanted_bytes / one['median'] / 1e6:.0f}" for one in (near, far)), f"{near.peak_bytes / 1e6:.0f}",
+            *("" if np.isnan(one) else f"{near.wanted_bytes / one / 1e6:.0f}" for one in seconds),
+            f"{near.peak_bytes / 1e6:.0f}",
         ])  # fmt: skip
     columns = ["pattern", "MB wanted", "requests", "MB read", "MB/s near", "MB/s far", "MB held at most"]
     return Table(f"{dataset}, layout {default.name}: MB wanted are decoded, MB read are as stored.", columns, rows)
@@ -186,9 +188,12 @@ def figure_of(dataset: str, cases: pd.DataFrame, folder: Path = FIGURES) -> str:
     patterns = list(mine.pattern.unique())
     figure, axes = plt.subplots(1, 2, figsize=(2.6 + 1.3 * len(patterns), 0.9 + 0.42 * len(names)), sharey=True)
     for ax, place in zip(axes, (LOCAL, FAR), strict=True):
-        grid = mine[mine.place == place].pivot_table("times", "layout", "pattern").loc[names, patterns].to_numpy()
+        here = mine[mine.place == place].pivot_table("times", "layout", "pattern")
+        grid = here.reindex(names, columns=patterns).to_numpy()
         ax.imshow(np.log10(grid), vmin=0, vmax=1.3, cmap="YlOrRd", aspect="auto")
         for (i, j), times in np.ndenumerate(grid):
+            if np.isnan(times):  # reads what another pattern reads
+                continue
             said, colour = f"{times:.1f}" if times < 10 else f"{times:.0f}", "white" if times > 9 else "black"
             ax.text(j, i, said, ha="center", va="center", fontsize=8, color=colour)
         ax.set_xticks(range(len(patterns)), patterns, rotation=40, ha="right", fontsize=8)
@@ -208,8 +213,8 @@ def sections(
     names = list(cases.dataset.unique())
     far = (
         f"Far away: a request waits {latency_ms:g} ms, and then brings {BYTES_PER_S / 1e6:g} MB/s, as one to S3; ten "
-        f"are under way at once, zarr-python's default. {runs.turn.max() + 1} turns near, one far; "
-        "files near are in the page cache. Bold: the default of a build."
+        f"are under way at once, zarr-python's default; patterns that read what another one reads are left out. Turns: "
+        f"{runs.turn.max() + 1} near, 1 far; files near are in the page cache. Bold: the default of a build."
     )
     if left := [name for name, dataset in DATASETS.items() if name not in names and not dataset.long]:
         far += f" Not measured, for want of time: {', '.join(left)}."

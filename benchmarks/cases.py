@@ -20,6 +20,8 @@ from zarr.storage import LocalStore
 
 BYTES_PER_S = 90e6  # of one request to S3
 LOCAL, FAR = "local", "far"
+READS_AS = {"rms": "scan", "population-rate": "scan", "spectrogram": "unit"}
+"""Patterns that read what another one reads: far away, where one mostly waits, they would tell nothing more."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def cases(datasets: Iterable[str], turns: int, *, quick: bool) -> Iterator[Case]
         patterns = [access.name for access in accesses(dataset, dataset.size(quick=quick))]
         for turn in range(turns):
             for pattern in patterns:
-                for place in (LOCAL, FAR) if turn == 0 else (LOCAL,):
+                same = READS_AS.get(pattern) in patterns
+                for place in (LOCAL,) if turn or same else (LOCAL, FAR):
                     for layout in LAYOUTS[dataset.product]:
                         yield Case(name, turn, pattern, place, layout)
 

@@ -90,7 +90,6 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "lf": (
         *_named("lf", LF_HZ),
         Layout("384 x 1 s", "as mtscomp cuts", (384, LF_HZ)),
-        Layout("32 x 10 s", "as balanced, shorter in time", (32, 10 * LF_HZ)),
     ),
     "lfp": (
         *_named("lfp_250hz", 250),

@@ -130,19 +130,8 @@ def build_to_zarr(root: Path, out: Path) -> None:
         xr.Dataset({"ap": (("time", "channel"), da.concatenate(lazy))}).to_zarr(out / "ap.zarr", consolidated=False)
 
 
-def build_spikeglx(root: Path, out: Path) -> None:
-    """The loop of the tutorials: `spikeglx.Reader`, second after second, into an array of zarr as it comes."""
-    import spikeglx
-    import zarr
-
-    reader = spikeglx.Reader(cbin(root))
-    array = zarr.create_array(out / "ap.zarr", shape=(reader.ns, N_ROWS), chunks=(RATE, N_ROWS), dtype="float32")
-    for start in range(0, reader.ns, RATE):
-        array[start : start + RATE] = reader[start : start + RATE]
-
-
 def run_build(method: str, root: Path) -> Run:
-    work = {"ours": build_ours, "to_zarr": build_to_zarr, "spikeglx": build_spikeglx}[method]
+    work = {"ours": build_ours, "to_zarr": build_to_zarr}[method]
     with tempfile.TemporaryDirectory(dir=root) as warm:
         work(root / "tiny", Path(warm))
     with tempfile.TemporaryDirectory(dir=root) as folder, peak_memory() as peak:

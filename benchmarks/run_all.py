@@ -38,15 +38,15 @@ class Step:
 
 
 STEPS = (
-    Step("layouts", "bench_layouts.py", ("--minutes", "14", "--turns", "1"), 16, ("defaults",)),
+    Step("layouts", "bench_layouts.py", ("--minutes", "15", "--turns", "1"), 17, ("defaults",)),
     Step("codecs", "bench_codecs.py", ("--rounds", "2"), 2),
     Step("engines", "bench_engines.py", ("--rounds", "1"), 4),
     Step("floors", "bench_floors.py", ("--rounds", "2"), 2),
     Step("paths", "bench_paths.py", ("--rounds", "2"), 2),
-    Step("claims", "bench_claims.py", ("--rounds", "2"), 9),
+    Step("claims", "bench_claims.py", ("--rounds", "2"), 10),
     Step("counts", "bench_counts.py", ("--rounds", "1"), 2),
-    Step("align", "bench_align.py", ("--rounds", "1", "--minutes", "20"), 2),
-    Step("raw", "bench_raw.py", ("--seconds", "8", "--rounds", "2"), 3),
+    Step("align", "bench_align.py", ("--rounds", "1", "--minutes", "20", "--events", "200"), 2),
+    Step("raw", "bench_raw.py", ("--seconds", "8", "--rounds", "1"), 3),
     Step("bwm", "bwm_estimate.py", ("--rounds", "1"), 3),
 )
 

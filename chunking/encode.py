@@ -126,12 +126,14 @@ def _write(store: Path, key: str, chunk: NDArray[Any]) -> dict[str, Any]:
     """Write one chunk beside the store, and rename it: a worker that was given up for dead may write it again."""
     shuffle = numcodecs.Blosc.SHUFFLE if chunk.dtype.kind == "f" else numcodecs.Blosc.BITSHUFFLE
     stored: bytes = numcodecs.Blosc("zstd", clevel=1, shuffle=shuffle, blocksize=_BLOCK_BYTES).encode(chunk)
-    data = stored + int(google_crc32c.value(stored)).to_bytes(4, "little")
+    end = int(google_crc32c.value(stored)).to_bytes(4, "little")
     partial, path = store.with_name(f"{uuid.uuid4().hex}{PARTIAL}"), store / key
-    partial.write_bytes(data)
+    with partial.open("wb") as file:  # not joined before: megabytes would be copied
+        file.write(stored)
+        file.write(end)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial.replace(path)
-    return {"bytes": len(data), "crc32": crc32(data), "decoded_crc32": crc32(chunk)}
+    return {"bytes": len(stored) + len(end), "crc32": crc32(end, crc32(stored)), "decoded_crc32": crc32(chunk)}
 
 
 def fill_value(dtype: np.dtype[Any]) -> float:

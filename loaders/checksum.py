@@ -15,9 +15,17 @@ from numpy.typing import NDArray
 _BLOCK_BYTES = 1 << 16  # stays in the cache of a core
 
 
-def crc32(data: bytes | NDArray[Any]) -> str:
-    """CRC-32 of bytes, or of a contiguous array, as eight hexadecimal digits."""
-    return f"{deflate_crc32(data):08x}"
+def crc32(data: bytes | NDArray[Any], before: str = "0") -> str:
+    """CRC-32 of bytes, or of a contiguous array, as eight hexadecimal digits.
+
+    `before` is that of the bytes that come before them: the result is that of all.
+
+    Examples
+    --------
+    >>> crc32(b"spikes"), crc32(b"kes", crc32(b"spi"))
+    ('168c1d2f', '168c1d2f')
+    """
+    return f"{deflate_crc32(data, int(before, 16)):08x}"
 
 
 def crc32_of_file(path: Path) -> str:
