@@ -54,7 +54,8 @@ def advice_table(cases: pd.DataFrame, advised: dict[str, dict[str, str]]) -> Tab
 
 
 def _product(dataset: str) -> str:
-    return dataset if dataset.startswith(("counts", "lfp")) else DATASETS[dataset].product
+    product = DATASETS[dataset].product
+    return dataset if product == "lfp" else product
 
 
 def compared(cases: pd.DataFrame) -> Table:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def blosc() -> Any:
     return numcodecs.Blosc("zstd", clevel=1, shuffle=numcodecs.Blosc.BITSHUFFLE, blocksize=1 << 20)
 
 
-def voltage(cbin: Path, channels: int, seconds: int, folder: Path) -> Run:
+def voltage(cbin: Path, channels: int, seconds: int, target: Path) -> Run:
     """A `.cbin` of whole seconds cut into so many channels and seconds; the file is hashed, as its header asks."""
     import imagecodecs
 
@@ -57,7 +57,7 @@ def voltage(cbin: Path, channels: int, seconds: int, folder: Path) -> Run:
         for a, b in pairwise(offsets):
             sha1.update(os.pread(file, b - a, a))
 
-    def cut(target: Path, first: int) -> None:
+    def cut(first: int) -> None:
         """Some seconds of all channels."""
         last = min(first + seconds, len(bounds) - 1)
         start, n = bounds[first], bounds[last] - bounds[first]
@@ -78,31 +78,43 @@ def voltage(cbin: Path, channels: int, seconds: int, folder: Path) -> Run:
             write(target, codec.encode(chunk))
 
     first_seconds = range(0, len(bounds) - 1, seconds)
-    return timed(lambda: _build(folder, cut, first_seconds, hash_all))
+    return timed(lambda: _build(target, cut, first_seconds, hash_all))
 
 
-def counts(sorting: Path, width: Fraction, n_units: int, chunk: tuple[int, int], folder: Path) -> Run:
-    """The two arrays of a sorting, mapped, counted in every chunk, with the kernel that we have."""
+def counts(sorting: Path, width: Fraction, n_units: int, chunk: tuple[int, int], target: Path) -> Run:
+    """The two arrays of a sorting, hashed, mapped, and counted in every chunk with the kernel that we have."""
     from chunking.bins import BinGrid
     from chunking.counting import count_spikes
 
     codec = blosc()
 
+    paths = [sorting / f"spikes.{name}.npy" for name in ("times", "clusters")]
+
+    def hash_one(path: Path) -> None:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, "md5")
+
     def build() -> None:
-        times = np.load(sorting / "spikes.times.npy", mmap_mode="r")
-        clusters = np.load(sorting / "spikes.clusters.npy", mmap_mode="r")
+        times, clusters = (np.load(path, mmap_mode="r") for path in paths)
         whole = BinGrid.spanning(width, float(times[0]), float(times[-1]))
         starts = product(range(0, whole.n, chunk[1]), range(0, n_units, chunk[0]))
 
-        def cut(target: Path, at: tuple[int, int]) -> None:
+        def cut(at: tuple[int, int]) -> None:
             grid = whole.part(at[0], min(at[0] + chunk[1], whole.n))
             some = slice(*np.searchsorted(times, grid.edges()[[0, -1]]))
             units = (at[1], min(at[1] + chunk[0], n_units))
-            write(target, codec.encode(count_spikes(times[some], clusters[some], grid, units, np.dtype(np.uint8))))
+            block = count_spikes(times[some], clusters[some], grid, units, np.dtype(np.uint8))
+            write(target, codec.encode(block if block.shape == chunk else _padded(block, chunk)))
 
-        _build(folder, cut, starts)
+        _build(target, cut, starts, *(partial(hash_one, path) for path in paths))
 
     return timed(build)
+
+
+def _padded(block: Array, chunk: tuple[int, int]) -> Array:
+    whole = np.zeros(chunk, block.dtype)
+    whole[: block.shape[0], : block.shape[1]] = block
+    return whole
 
 
 def write(folder: Path, data: bytes) -> None:
@@ -114,15 +126,13 @@ def write(folder: Path, data: bytes) -> None:
         out.write(google_crc32c.value(data).to_bytes(4, "little"))
 
 
-def _build(folder: Path, cut: Callable[[Path, Any], None], parts: Iterable[Any], *more: Callable[[], None]) -> None:
+def _build(target: Path, cut: Callable[[Any], None], parts: Iterable[Any], *more: Callable[[], None]) -> None:
     """All parts on two threads, and then every file waited for."""
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        target = Path(name)
-        with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(8) as disk:
-            work = [pool.submit(one) for one in more] + [pool.submit(cut, target, part) for part in parts]
-            for done in work:
-                done.result()
-            list(disk.map(_sync, target.iterdir()))
+    with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(8) as disk:
+        work = [pool.submit(one) for one in more] + [pool.submit(cut, part) for part in parts]
+        for done in work:
+            done.result()
+        list(disk.map(_sync, target.iterdir()))
 
 
 def _sync(path: Path) -> None:

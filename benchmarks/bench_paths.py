@@ -6,9 +6,8 @@ AP and windows have their own: `bench_floors.py`. Every run is a process of its 
 
 * counts: files of a sorting to a verified store, 2 workers. Floor: `bare_builds.counts`, the same kernel and codec.
 * lf: `.cbin` to a verified store, 2 workers. Floor: `bare_builds.voltage`.
-* align: spikes in memory, all units around 500 events. Floor: the result is zeroed, and the first and last spike of
-  every unit around every event are searched for; nothing is counted.
-* open_many: stores of the disk. Floor: their metadata and manifests are read and parsed as JSON.
+* align: spikes in memory, all units around 500 events. Floor: the result, zeroed.
+* open_many: stores of the disk. Floor: their metadata are parsed as JSON, and their manifests read.
 * fetch: files of a server with a latency, 16 at once. Floor: bare connections that stay open, into memory.
 """
 
@@ -39,6 +38,8 @@ from measure import Run, spread, take_turns
 from raw_session import Session
 from report import Section, Table, add_report_option, markdown, write_section
 
+from chunking.layouts import layout_of
+
 UNITS, RATE_HZ, EVENTS, AT_ONCE = 1000, 8.3334, 500, 16
 SESSION = "session_probe00"
 UNIQUE_S = 60
@@ -59,17 +60,20 @@ def build(root: Path, product: str) -> Run:
 def counts_floor(root: Path, product: str) -> Run:
     """The chunks are those of the default."""
     from chunking.bins import width_from_name
-    from chunking.layouts import layout_of
 
     width = Fraction(width_from_name(product.partition("_")[2]))
     chunk = layout_of(product, "balanced").chunks(product, (UNITS, 10**9), float(1 / width))
     for session in (root / "tiny/session", root / "session"):  # the first compiles
-        run = bare_builds.counts(session / "alf/probe00/iblsorter", width, UNITS, chunk, root)
+        with tempfile.TemporaryDirectory(dir=root) as target:
+            run = bare_builds.counts(session / "alf/probe00/iblsorter", width, UNITS, chunk, Path(target))
     return run
 
 
 def lf_floor(root: Path) -> Run:
-    return bare_builds.voltage(Session(root).cbin("lf"), 32, 60, root)
+    rate = 2500
+    channels, samples = layout_of("lf", "balanced").chunks("lf", (384, 10**9), rate)
+    with tempfile.TemporaryDirectory(dir=root) as target:
+        return bare_builds.voltage(Session(root).cbin("lf"), channels, samples // rate, Path(target))
 
 
 def align(root: Path) -> Run:
@@ -81,18 +85,8 @@ def align(root: Path) -> Run:
 
 def align_floor(root: Path) -> Run:
     data = Data(root / "align")
-    sizes = np.bincount(data.clusters, minlength=data.n_units)
-    by_unit = np.split(data.times[np.argsort(data.clusters, kind="stable")], np.cumsum(sizes)[:-1])
-    n_bins = round((STOP - START) / WIDTH)
-
-    def search() -> None:
-        result = np.empty((data.n_units, len(data.events), n_bins), np.float32)
-        result.fill(0)
-        for times in by_unit:
-            np.searchsorted(times, data.events + START)
-            np.searchsorted(times, data.events + STOP)
-
-    return timed(search)
+    shape = (data.n_units, len(data.events), round((STOP - START) / WIDTH))
+    return timed(lambda: np.empty(shape, np.float32).fill(0))
 
 
 def open_many(root: Path) -> Run:
@@ -106,8 +100,8 @@ def open_many(root: Path) -> Run:
 def open_many_floor(root: Path) -> Run:
     def read() -> None:
         for store in (root / "many/insertions").glob("*/*.zarr"):
-            for name in ("zarr.json", "manifest.json"):
-                json.loads((store / name).read_bytes())
+            json.loads((store / "zarr.json").read_bytes())
+            (store / "manifest.json").read_bytes()
 
     return timed(read)
 
@@ -144,11 +138,11 @@ PATHS: dict[str, tuple[Callable[[Path], Run], Callable[[Path], Run]]] = {
 
 
 REST = {
-    "counts of 1 ms": "md5 of the files, checks of spikes, labels, fsync of small files, comparison before publication",
+    "counts of 1 ms": "checks of spikes, labels, fsync of small files, comparison before publication",
     "counts of 20 ms": "the same, which does not shrink with the number of bins",
-    "LF": "labels, plan and journal, comparison before publication; at this length 0.2 s",
-    "align": "labels and coverage; the search is ordered, so that it beats this floor",
-    "open_many": "xarray's objects for the 30 variables of a store, checksum of its metadata, schema",
+    "LF": "labels, plan and journal, comparison before publication: less of a longer recording",
+    "align": "searching and counting the spikes, labels and coverage",
+    "open_many": "xarray's objects for the variables of a store, checksum of its metadata, schema",
     "fetch": "size and md5 compared, fsync and rename of every file",
 }
 """By profile."""
@@ -198,7 +192,7 @@ def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20, help="of spikes")
-    parser.add_argument("--seconds", type=int, default=240, help="of LF")
+    parser.add_argument("--seconds", type=int, default=240, help=f"of LF, a multiple of {UNIQUE_S}")
     parser.add_argument("--stores", type=int, default=200)
     parser.add_argument("--files", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
@@ -219,9 +213,8 @@ def main() -> None:
             found = table(take_turns(commands, options.rounds), what)
     print(f"\n{markdown(found)}")
     if options.report:
-        text = " ".join((__doc__ or "").partition("\n\n* ")[0].split("\n\n")[-1].split())
-        more = "\n".join(["", *(f"* {line}" for line in (__doc__ or "").split("\n* ")[1:])])
-        write_section("paths", Section("The other paths and their floors", f"{text}\n{more}", [found]))
+        text = (__doc__ or "").partition("[--report]\n\n")[2].strip()
+        write_section("paths", Section("The other paths and their floors", text, [found]))
 
 
 if __name__ == "__main__":

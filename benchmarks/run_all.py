@@ -2,8 +2,8 @@
 
     python benchmarks/run_all.py [--only layouts raw ...] [--no-peers] [--data FOLDER]
 
-Less than 40 minutes on two cores, and 5 more the first time, for the environments: every step has a limit. What fails,
-takes longer, or has no peers because there is no network, is said on the page, and the rest goes on.
+Some 35 minutes on two cores, and 4 more the first time, for the environments. What fails, takes longer than its limit,
+or has no peers because there is no network, is said on the page, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Step:
 
 
 STEPS = (
-    Step("layouts", "bench_layouts.py", ("--minutes", "15", "--turns", "1"), 17, ("defaults",)),
+    Step("layouts", "bench_layouts.py", ("--minutes", "15", "--turns", "1", "--advice"), 17, ("defaults",)),
     Step("codecs", "bench_codecs.py", ("--rounds", "2"), 2),
     Step("engines", "bench_engines.py", ("--rounds", "1"), 4),
     Step("floors", "bench_floors.py", ("--rounds", "2"), 2),

@@ -21,7 +21,7 @@ class CountsLayout:
     units, bins : int
         Shape of one chunk; the array may be smaller.
     seconds : int
-        Narrow bins are more to a chunk, so that it lasts so long, up to `MOST_BINS`: fewer files, of a size alike.
+        A chunk of narrow bins covers so many seconds, but at most `MOST_BINS` bins: fewer files, of a size alike.
     """
 
     name: str

@@ -24,6 +24,8 @@ from loaders.spikeglx_meta import RecordingMeta
 from loaders.sync_lines import Edges
 
 SCHEMA_VERSION = 1
+"""Part of every build key: it changes with every release that makes other bytes of the same sources."""
+
 CONVENTIONS = f"ACDD-1.3 ibl-cubes-{SCHEMA_VERSION}"
 
 

@@ -20,7 +20,6 @@ from chunking.delivered import Place, get_checked
 from chunking.manifest import read_entry
 from cubes.delivered_store import DeliveredStore
 from cubes.pinned_store import PinnedStore
-from cubes.reading_pipeline import faster_pipeline
 from loaders.checksum import crc32
 from loaders.errors import StoreError
 
@@ -112,6 +111,5 @@ class StoreArray(BackendArray):
     def _read(self, key: tuple[Any, ...]) -> Any:
         store = PinnedStore(self.store, self.build_key) if isinstance(self.store, Path) else DeliveredStore(self.store)
         place = StorePath(store, self.name)
-        with faster_pipeline():
-            array = zarr.Array(zarr.AsyncArray(ArrayV3Metadata.from_dict(self.metadata), place))
+        array = zarr.Array(zarr.AsyncArray(ArrayV3Metadata.from_dict(self.metadata), place))
         return np.asarray(array.oindex[key], self.dtype)

@@ -1,5 +1,6 @@
 """The suite of layouts: every case once, small, equal to the truth; its tables and figures; what its store counts."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+
+from chunking.patterns import patterns_of
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -93,6 +96,15 @@ def test_what_is_advised_is_looked_up_in_the_table(modules):
         ["counts_20ms", "window-1s", "balanced", "by-time", "1.10"],
         ["counts_20ms", "scan", "by-unit", "by-time", "2.00"],
     ]
+
+
+def test_the_advisor_is_asked_about_every_pattern(modules, monkeypatch):
+    datasets, advice = modules("datasets"), modules("advice_compared")
+    monkeypatch.setattr(advice, "LIMIT_S", 0)
+    short = dataclasses.replace(datasets.DATASETS["lfp_250hz"], shape=(384, 2500))
+    said = advice.advice_of(short)
+    assert list(said) == ["all together", *(one.name for one in patterns_of("lf"))]
+    assert set(said.values()) <= {"balanced", "by-time", "by-channel"}
 
 
 def test_a_shard_holds_whole_chunks_and_is_no_larger_than_needed(modules):

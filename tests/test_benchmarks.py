@@ -1,10 +1,14 @@
 """Every benchmark also runs once, small, so that it cannot rot."""
 
+import importlib
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+
+import cubes
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -86,6 +90,27 @@ def test_bench_claims(tmp_path):
     methods = {row[0] for row in rows}
     assert {"ours, .cbin in place", "spikeglx.Reader, .cbin", "xarray.to_zarr as it comes"} <= methods
     assert {"brainbox calculate_peths", "mtscomp + dask + xarray.to_zarr"} <= methods
+
+
+@pytest.mark.parametrize("product", ["counts_20ms", "ap", "lf"])
+def test_the_floor_of_a_build_makes_the_bytes_of_its_chunks(tmp_path, monkeypatch, product):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    bare, raw, counts = (importlib.import_module(name) for name in ("bare_builds", "raw_session", "bench_counts"))
+    floor = tmp_path / "floor"
+    floor.mkdir()
+    session = raw.Session(tmp_path)
+    if product == "counts_20ms":
+        counts.write_session(session.folder, 300, 6, 5)
+    else:
+        raw.Session.write(tmp_path, 2, [product])
+    source = cubes.source("folder", session.folder)
+    (store,) = cubes.build(cubes.plan(source, [session.pid], [product], root=tmp_path / "cubes"))
+    if product == "counts_20ms":
+        bare.counts(session.folder / "alf/probe00/iblsorter", Fraction(1, 50), 300, (250, 15_000), floor)
+    else:
+        bare.voltage(session.cbin(product), *{"ap": (96, 1), "lf": (32, 60)}[product], floor)
+    chunks = (path.read_bytes() for path in (store / product.split("_")[0] / "c").glob("*/*"))
+    assert sorted(path.read_bytes() for path in floor.iterdir()) == sorted(chunks)
 
 
 def test_bench_align(tmp_path):

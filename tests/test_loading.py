@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from loaders.alf_paths import record_of
 from loaders.errors import BadArgument, CorruptData, InconsistentData, NotFound
 from loaders.folder import FolderCatalog
 from loaders.inputs import Inputs
 from loaders.records import Insertion
-from loaders.sorting import load_sorting
+from loaders.sorting import _check_files, load_sorting
 
 
 def load(tiny, **choice):
@@ -29,6 +30,27 @@ def test_a_clean_session_has_no_notes_and_every_array_as_it_is(tiny):
     assert sorting.channels.locations.acronym_allen.tolist() == ["CA1", "VISp", "void"]
     assert sorting.channels.locations.hemisphere.tolist() == ["left", "left", "right"]
     assert {source.rel_path.rsplit("/", 1)[1] for source in sorting.sources} == {p.name for p in tiny.sorting.iterdir()}
+
+
+@pytest.mark.parametrize(("damage", "error"), [("lost", NotFound), ("empty", CorruptData)])
+def test_large_files_are_checked_at_once_with_the_same_error(tiny, monkeypatch, damage, error):
+    paths = sorted(tiny.sorting.glob("spikes.*"))
+    records = [record_of(tiny.folder, path.relative_to(tiny.folder).as_posix()) for path in paths]
+    paths[1].unlink() if damage == "lost" else paths[1].write_bytes(b"")
+    said = []
+    for large in (1 << 40, 0):
+        monkeypatch.setattr("loaders.sorting._LARGE_BYTES", large)
+        with pytest.raises(error) as refused:
+            _check_files(records)
+        said.append(str(refused.value))
+    assert said[0] == said[1]
+    assert paths[1].name in said[0]
+
+
+def test_large_files_are_checked_at_once_with_the_same_sources(tiny, monkeypatch):
+    sources = load(tiny).sources
+    monkeypatch.setattr("loaders.sorting._LARGE_BYTES", 0)
+    assert load(tiny).sources == sources
 
 
 def truncate(path):

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -54,17 +55,12 @@ def of_insertion(root, pid, **how):
     return cubes.open(root, pid, **how)["counts_20ms"].counts
 
 
-def of_many(root, pid, **how):
-    return cubes.open_many(root, **how)[pid]["counts_20ms"].counts
-
-
 @has_faster
-@pytest.mark.parametrize("opened", [of_insertion, of_many])
 @pytest.mark.parametrize("chunks", [None, "native", {"time": 1000}])
-def test_the_faster_one_reads_the_same_cells(root, monkeypatch, opened, chunks):
+def test_the_faster_one_reads_the_same_cells(root, monkeypatch, chunks):
     pid = next((root / "insertions").iterdir()).name
     expected = xr.open_zarr(root / f"insertions/{pid}/counts_20ms.zarr", chunks=None).counts.values
-    counts = opened(root, pid, chunks=chunks)
+    counts = of_insertion(root, pid, chunks=chunks)
     read = pickle.loads(pickle.dumps(counts))
     assert pipelines_while_read(monkeypatch, lambda: np.testing.assert_array_equal(read.values, expected)) == {
         "FusedCodecPipeline"
@@ -72,12 +68,11 @@ def test_the_faster_one_reads_the_same_cells(root, monkeypatch, opened, chunks):
     np.testing.assert_array_equal(counts[3:7, 100:900].values, expected[3:7, 100:900])
 
 
-@pytest.mark.parametrize("opened", [of_insertion, of_many])
-def test_what_the_user_configured_stays(root, monkeypatch, opened):
+def test_what_the_user_configured_stays(root, monkeypatch):
     register_pipeline(Mine)
     pid = next((root / "insertions").iterdir()).name
     with zarr.config.set({KEY: f"{__name__}.Mine"}):
-        counts = opened(root, pid, chunks=None)
+        counts = of_insertion(root, pid, chunks=None)
         assert pipelines_while_read(monkeypatch, lambda: counts.values) == {"Mine"}
         assert zarr.config.get(KEY) == f"{__name__}.Mine"
 
@@ -88,6 +83,35 @@ def test_the_setting_is_taken_back(root):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda pid: of_insertion(root, pid, chunks=None).values, pids))
     assert zarr.config.get(KEY) == before
+
+
+def test_a_second_thread_waits_until_the_setting_is_taken_back():
+    """Else it would take the setting of the first for that of the user, and leave it behind."""
+    order = []
+
+    def second():
+        with faster_pipeline():
+            order.append("second")
+
+    with faster_pipeline():
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
+    assert not thread.is_alive()
+
+
+def test_a_zarr_without_it_reads_with_its_own(root, monkeypatch):
+    monkeypatch.delattr(zarr.core.codec_pipeline, "FusedCodecPipeline", raising=False)
+    pid = next((root / "insertions").iterdir()).name
+    counts = of_insertion(root, pid, chunks=None)
+    assert pipelines_while_read(monkeypatch, lambda: counts.values) == {"BatchedCodecPipeline"}
+
+
+def test_the_setting_is_taken_back_after_an_error():
+    before = zarr.config.get(KEY)
     with pytest.raises(ZeroDivisionError), faster_pipeline():
         _ = 1 / 0
     assert zarr.config.get(KEY) == before

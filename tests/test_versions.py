@@ -170,8 +170,9 @@ def test_reading_a_version_that_was_collected_is_an_error(source, store, tmp_pat
 
 
 @pytest.mark.parametrize("damage", ["flip", "delete", "swap", "empty"])
-def test_damage_is_found_when_a_chunk_is_read(store, tmp_path, damage):
-    first, second = store / "counts/c/0/0", store / "unit/c/0"
+def test_damage_is_found_when_a_chunk_is_read(source, tmp_path, damage):
+    (store,) = cubes.build(plan(source, tmp_path, "by-unit"))
+    first, second = store / "counts/c/0/0", store / "counts/c/1/0"
     data = first.read_bytes()
     if damage == "flip":
         first.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
