@@ -12,6 +12,7 @@ import zarr.core.codec_pipeline
 _KEY = "codec_pipeline.path"
 _USUAL = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 _FASTER = "zarr.core.codec_pipeline.FusedCodecPipeline"
+_EXISTS = hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline")
 _LOCK = threading.RLock()
 
 
@@ -27,7 +28,7 @@ def faster_pipeline() -> Iterator[None]:
     back at once; the lock does not know of others who change the same key at that moment.
     """
     with _LOCK:
-        if zarr.config.get(_KEY) != _USUAL or not hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):
+        if zarr.config.get(_KEY) != _USUAL or not _EXISTS:
             yield
             return
         with zarr.config.set({_KEY: _FASTER}):

@@ -174,7 +174,7 @@ class _FileReader:
 def _check_files(records: list[DatasetRecord]) -> list[SourceFile]:
     """`check_file` of each; large ones at the same time, because hashing is most of the time of reading spikes."""
     sizes = [record.path.stat().st_size for record in records if record.path.exists()]
-    if sum(sizes) < _LARGE_BYTES:
+    if sum(sizes) <= _LARGE_BYTES:
         return [check_file(record) for record in records]
     with ThreadPoolExecutor(len(records)) as pool:
         return list(pool.map(check_file, records))

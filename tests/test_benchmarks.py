@@ -98,11 +98,11 @@ def test_the_floor_of_a_build_makes_the_bytes_of_its_chunks(tmp_path, monkeypatc
     bare, raw, counts = (importlib.import_module(name) for name in ("bare_builds", "raw_session", "bench_counts"))
     floor = tmp_path / "floor"
     floor.mkdir()
-    session = raw.Session(tmp_path)
     if product == "counts_20ms":
+        session = raw.Session(tmp_path)
         counts.write_session(session.folder, 300, 6, 5)
-    else:
-        raw.Session.write(tmp_path, 2, [product])
+    else:  # of whole seconds
+        session = raw.Session.repeat(raw.Session.write(tmp_path / "short", 2, [product]), tmp_path / "whole", 1)
     source = cubes.source("folder", session.folder)
     (store,) = cubes.build(cubes.plan(source, [session.pid], [product], root=tmp_path / "cubes"))
     if product == "counts_20ms":

@@ -104,7 +104,7 @@ def test_a_second_thread_waits_until_the_setting_is_taken_back():
 
 
 def test_a_zarr_without_it_reads_with_its_own(root, monkeypatch):
-    monkeypatch.delattr(zarr.core.codec_pipeline, "FusedCodecPipeline", raising=False)
+    monkeypatch.setattr("cubes.reading_pipeline._EXISTS", False)
     pid = next((root / "insertions").iterdir()).name
     counts = of_insertion(root, pid, chunks=None)
     assert pipelines_while_read(monkeypatch, lambda: counts.values) == {"BatchedCodecPipeline"}
