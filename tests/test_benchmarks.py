@@ -76,6 +76,7 @@ def test_bench_paths(tmp_path):
     assert all(" % (" in row[-2] for row in rows)
 
 
+@pytest.mark.slow
 def test_bench_claims(tmp_path):
     """Every claim and every reader of the environment of the tests; what has one of its own is left out, and said."""
     few = ["--units", "20", "--minutes", "1", "--seconds", "2", "--long", "2", "--rounds", "1"]
